@@ -1,0 +1,2 @@
+//! failback
+fn main() {}

@@ -1,0 +1,2 @@
+//! stages
+fn main() {}
