@@ -14,9 +14,6 @@ pub const CHUNK_BYTES: u32 = 64 << 10;
 /// 256 KiB between loop devices.
 pub const WINDOW_BYTES: u32 = 1 << 20;
 
-/// Chunks in one window.
-pub const WINDOW_CHUNKS: usize = (WINDOW_BYTES / CHUNK_BYTES) as usize;
-
 /// Unit of work handed to a lane, of the resume cursor and of verification:
 /// small enough that an interrupted run repeats little, large enough that an
 /// 8 TiB disk is 131,072 of them.
@@ -55,10 +52,6 @@ pub const FRAME_PAYLOAD_MAX: u32 = WINDOW_BYTES + (64 << 10);
 
 /// Payload of a control frame (handshake, errors, reports).
 pub const CONTROL_PAYLOAD_MAX: u32 = 64 << 10;
-
-/// Data that a target lets its peer send before it has written any of it, in
-/// bytes for each lane.
-pub const DATA_CREDIT_BYTES: u64 = 8 << 20;
 
 /// Windows whose digests a source keeps for a target that reads ahead, for each
 /// lane: 4096 windows of 16 digests are 1 MiB, and cover 4 GiB of round trip.
