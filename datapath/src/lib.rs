@@ -1,5 +1,20 @@
 //! The data path of failback, in the order in which a block travels.
+//!
+//! Each module imports only modules that stand above it, so reading order, data
+//! order and dependency order are one list:
+//!
+//! ```text
+//! disk → pipeline → wire ──net──> wire → landing → disk
+//!                      resync decides what must travel
+//! ```
+//!
+//! Start with `disk::open`, walk a window through `pipeline`, follow it over
+//! the `wire` or straight into `landing`, and read in `resync` how the two
+//! ends of a run agree on what differs.
 
 pub mod unit;
 pub mod limits;
 pub mod error;
+pub mod telemetry;
+pub mod sys;
+pub mod ring;

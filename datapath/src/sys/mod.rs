@@ -1,0 +1,23 @@
+//! The one room with `unsafe`: memory for direct I/O, and system calls that no
+//! safe crate offers.
+//!
+//! In: sizes, file descriptors. Out: safe values. Invariants: each `unsafe`
+//! block states why it is sound; nothing here keeps a pointer past the value
+//! that owns the memory. Never: decides anything, retries, prints.
+//! Limits: an [`Arena`] is as large as its caller asks, and callers ask for
+//! `limits::BUFFERS_PER_PROCESS` windows at most.
+
+pub mod loopback;
+
+mod arena;
+mod device;
+mod file;
+
+pub use arena::{Arena, BUFFER_ALIGNMENT, Buffer};
+pub use device::{
+    LoopStatus, MappedLine, device_is_read_only, device_size_bytes, logical_sector_bytes, loop_status,
+    mapped_lines, physical_sector_bytes,
+};
+pub use file::{
+    OpenMode, direct_alignment, forget_cached, next_data, open_disk_file, punch_hole_flags, zero_range_flags,
+};
