@@ -18,3 +18,4 @@ pub mod error;
 pub mod telemetry;
 pub mod sys;
 pub mod ring;
+pub mod disk;
