@@ -19,3 +19,4 @@ pub mod telemetry;
 pub mod sys;
 pub mod ring;
 pub mod disk;
+pub mod pipeline;

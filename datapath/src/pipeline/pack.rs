@@ -1,0 +1,225 @@
+//! Packing extents for the network: compressed where it pays.
+
+use lz4_flex::block;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Remediable, Remedy};
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// lz4 while the link is slower than the codec and the data shrinks.
+    #[default]
+    Auto,
+    /// lz4 for everything that shrinks.
+    Lz4,
+    /// zstd, level 3, for everything that shrinks: for slow links.
+    Zstd,
+    /// Nothing is compressed.
+    None,
+}
+
+/// How a payload is packed; the number is the one on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// As it was read.
+    Raw = 0,
+    /// One lz4 block.
+    Lz4 = 1,
+    /// One zstd frame.
+    Zstd = 2,
+}
+
+impl Codec {
+    /// The codec of this number; `None` for a number of no codec.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Raw),
+            1 => Some(Self::Lz4),
+            2 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Below this part saved, packing and unpacking cost more than they save.
+const WORTHWHILE_NUMERATOR: usize = 15;
+const WORTHWHILE_DENOMINATOR: usize = 16;
+
+/// A link faster than this (bytes a second) outruns lz4 on one core.
+const FAST_LINK: f64 = 500e6;
+
+const ZSTD_LEVEL: i32 = 3;
+
+/// Packs extents, and learns in `auto` mode whether that pays.
+pub struct Packer {
+    compression: Compression,
+    packed: Vec<u8>,
+    /// Extents to send raw before trying again, after some that did not shrink.
+    skip: u32,
+    failures: u32,
+    /// Bytes a second that the link took lately; `None` until measured.
+    link_rate: Option<f64>,
+}
+
+impl Packer {
+    /// A packer for one lane.
+    #[must_use]
+    pub const fn new(compression: Compression) -> Self {
+        Self { compression, packed: Vec::new(), skip: 0, failures: 0, link_rate: None }
+    }
+
+    /// Tells the packer that the link took `bytes` in `elapsed` seconds.
+    pub fn observe_link(&mut self, bytes: usize, elapsed_seconds: f64) {
+        #[expect(clippy::cast_precision_loss, reason = "extents are far below 2^53 bytes")]
+        let rate = bytes as f64 / elapsed_seconds.max(1e-6);
+        self.link_rate = Some(self.link_rate.map_or(rate, |old| old * 0.9 + rate * 0.1));
+    }
+
+    /// Packs `bytes`: the codec used, and the packed bytes (`bytes` itself for [`Codec::Raw`]).
+    pub fn pack<'a>(&'a mut self, bytes: &'a [u8]) -> (Codec, &'a [u8]) {
+        let Some(codec) = self.choose() else { return (Codec::Raw, bytes) };
+        let packed = match codec {
+            Codec::Raw => None,
+            Codec::Lz4 => self.pack_lz4(bytes),
+            Codec::Zstd => self.pack_zstd(bytes),
+        };
+        let worthwhile = bytes.len() / WORTHWHILE_DENOMINATOR * WORTHWHILE_NUMERATOR;
+        match packed {
+            Some(length) if length <= worthwhile => {
+                self.failures = 0;
+                (codec, &self.packed[..length])
+            }
+            _ => {
+                self.failures = self.failures.saturating_add(1);
+                self.skip = 1 << self.failures.min(5);
+                (Codec::Raw, bytes)
+            }
+        }
+    }
+
+    fn choose(&mut self) -> Option<Codec> {
+        let wanted = match self.compression {
+            Compression::None => return None,
+            Compression::Auto if self.link_rate.is_some_and(|rate| rate > FAST_LINK) => return None,
+            // Until the link is known, one raw extent measures it.
+            Compression::Auto if self.link_rate.is_none() => return None,
+            Compression::Auto | Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        };
+        if self.compression == Compression::Auto && self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        Some(wanted)
+    }
+
+    fn pack_lz4(&mut self, bytes: &[u8]) -> Option<usize> {
+        self.packed.resize(block::get_maximum_output_size(bytes.len()), 0);
+        block::compress_into(bytes, &mut self.packed).ok()
+    }
+
+    fn pack_zstd(&mut self, bytes: &[u8]) -> Option<usize> {
+        self.packed.resize(zstd::zstd_safe::compress_bound(bytes.len()), 0);
+        zstd::bulk::compress_to_buffer(bytes, &mut self.packed, ZSTD_LEVEL).ok()
+    }
+}
+
+/// A payload that does not unpack to what its frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a packed extent of {packed_bytes} bytes does not unpack to {expected_bytes} bytes")]
+pub struct UnpackError {
+    /// Bytes received.
+    pub packed_bytes: usize,
+    /// Bytes that its frame announced.
+    pub expected_bytes: usize,
+}
+
+impl Remediable for UnpackError {
+    fn remedy(&self) -> Remedy {
+        Remedy::Reconnect
+    }
+}
+
+/// Unpacks `packed` into exactly `into`.
+///
+/// # Errors
+/// [`UnpackError`] where the payload is damaged or unpacks to another size.
+/// `into` bounds what is written, whatever the payload claims.
+pub fn unpack(codec: Codec, packed: &[u8], into: &mut [u8]) -> Result<(), UnpackError> {
+    let expected_bytes = into.len();
+    let unpacked = match codec {
+        Codec::Raw if packed.len() == expected_bytes => {
+            into.copy_from_slice(packed);
+            Some(expected_bytes)
+        }
+        Codec::Raw => None,
+        Codec::Lz4 => block::decompress_into(packed, into).ok(),
+        Codec::Zstd => zstd::bulk::decompress_to_buffer(packed, into).ok(),
+    };
+    if unpacked == Some(expected_bytes) {
+        Ok(())
+    } else {
+        Err(UnpackError { packed_bytes: packed.len(), expected_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(length: usize) -> Vec<u8> {
+        b"the quick brown fox ".iter().copied().cycle().take(length).collect()
+    }
+
+    #[test]
+    fn text_shrinks_and_comes_back() {
+        for (compression, codec) in [(Compression::Lz4, Codec::Lz4), (Compression::Zstd, Codec::Zstd)] {
+            let bytes = text(100_000);
+            let mut packer = Packer::new(compression);
+            let (used, packed) = packer.pack(&bytes);
+            assert_eq!(used, codec);
+            assert!(packed.len() < 10_000);
+            let mut back = vec![0; bytes.len()];
+            assert_eq!(unpack(used, packed, &mut back), Ok(()));
+            assert!(back == bytes);
+        }
+    }
+
+    #[test]
+    fn auto_is_off_on_a_fast_link_and_on_for_a_slow_one() {
+        let bytes = text(65_536);
+        let mut packer = Packer::new(Compression::Auto);
+        assert_eq!(packer.pack(&bytes).0, Codec::Raw, "not measured yet");
+        packer.observe_link(1 << 20, 0.000_5);
+        assert_eq!(packer.pack(&bytes).0, Codec::Raw);
+        for _ in 0..100 {
+            packer.observe_link(1 << 20, 0.1);
+        }
+        assert_eq!(packer.pack(&bytes).0, Codec::Lz4);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_payloads_never_panic(packed in prop::collection::vec(any::<u8>(), 0..2000), size in 0_usize..5000) {
+            for codec in [Codec::Raw, Codec::Lz4, Codec::Zstd] {
+                let _ = unpack(codec, &packed, &mut vec![0; size]);
+            }
+        }
+
+        #[test]
+        fn what_is_packed_unpacks(bytes in prop::collection::vec(0_u8..4, 0..20_000)) {
+            for compression in [Compression::Lz4, Compression::Zstd, Compression::None] {
+                let mut packer = Packer::new(compression);
+                let (codec, packed) = packer.pack(&bytes);
+                let mut back = vec![0; bytes.len()];
+                prop_assert_eq!(unpack(codec, packed, &mut back), Ok(()));
+                prop_assert!(back == bytes);
+            }
+        }
+    }
+}
