@@ -20,3 +20,4 @@ pub mod sys;
 pub mod ring;
 pub mod disk;
 pub mod pipeline;
+pub mod wire;
