@@ -21,3 +21,4 @@ pub mod ring;
 pub mod disk;
 pub mod pipeline;
 pub mod wire;
+pub mod landing;

@@ -1,0 +1,21 @@
+//! Onto the target: write, zero, flush, and remember how far it got.
+//!
+//! In: extents with their bytes, zero ranges, finished segments. Out: a durable
+//! target, and a cursor behind which everything is on it. Invariants: the cursor
+//! moves only after a flush that began after its segments were written; a
+//! target that is being changed is marked as unfinished before the first byte
+//! is written, and the mark goes only after the last flush. Never: reads the
+//! source, decides what differs.
+//! Limits: `limits::QUEUE_DEPTH` writes in flight a lane, `limits::CHECKPOINT_EVERY`.
+
+mod checkpoint;
+mod error;
+mod mark;
+mod progress;
+mod writer;
+
+pub use checkpoint::Checkpoint;
+pub use error::Error;
+pub use mark::{Body as MarkBody, Mark, StateDirectory};
+pub use progress::{Progress, Ticket};
+pub use writer::Writer;
