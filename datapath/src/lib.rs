@@ -22,3 +22,4 @@ pub mod disk;
 pub mod pipeline;
 pub mod wire;
 pub mod landing;
+pub mod resync;

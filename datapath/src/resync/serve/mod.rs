@@ -1,0 +1,215 @@
+//! The end that serves: opens exports for peers, and runs their lanes.
+//!
+//! The first connection of a run opens the export and leads; further ones join
+//! it by the session's number, which only its own peer was told. The leader
+//! waits for all of them, finishes the target, and says so.
+
+mod exports;
+mod lead;
+mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub use exports::{Export, Exports, create_image};
+use session::Sessions;
+
+use super::Error;
+use super::initiate::part;
+use crate::landing::StateDirectory;
+use crate::limits;
+use crate::pipeline::Cancel;
+use crate::ring;
+use crate::telemetry::Notice;
+use crate::wire::tls::{self, Accepted, ServerSettings};
+use crate::wire::{self, Join, Kind, LinkReceiver, LinkSender, Open, link};
+
+/// What happens at a server, for its log.
+#[derive(Clone, Debug)]
+pub enum ServeEvent {
+    /// A peer spent a token.
+    Paired {
+        /// Its name.
+        peer: String,
+    },
+    /// A run has begun.
+    Begun {
+        /// The peer's name.
+        peer: String,
+        /// The export.
+        export: String,
+        /// `source` or `target`.
+        role: &'static str,
+    },
+    /// A run has ended well.
+    Ended {
+        /// The peer's name.
+        peer: String,
+        /// The export.
+        export: String,
+    },
+    /// A connection or a run ended with an error.
+    Failed {
+        /// The peer's name or address.
+        peer: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something worth knowing.
+    Notice(Notice),
+}
+
+/// A server of exports.
+pub struct Server {
+    exports: Exports,
+    state: StateDirectory,
+    sessions: Sessions,
+    connections: AtomicUsize,
+    cancel: Cancel,
+    observe: Box<dyn Fn(ServeEvent) + Send + Sync>,
+}
+
+/// How long a server that could not take a connection waits before the next.
+const ACCEPT_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// A place among the connections, given back however its thread ends.
+struct Held(Arc<Server>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Server {
+    /// A server of `exports`, which keeps the marks of its targets in `state`,
+    /// stops all its runs when `cancel` is set, and tells `observe` what happens.
+    pub fn new(
+        exports: Exports,
+        state: StateDirectory,
+        cancel: Cancel,
+        observe: impl Fn(ServeEvent) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let (sessions, connections) = (Sessions::default(), AtomicUsize::new(0));
+        Arc::new(Self { exports, state, sessions, connections, cancel, observe: Box::new(observe) })
+    }
+
+    /// Serves peers that connect to `listener` until the server is cancelled.
+    /// Each connection has a thread and a ring of its own.
+    ///
+    /// # Errors
+    /// Those of the listening socket.
+    pub fn serve_tls(
+        self: &Arc<Self>,
+        listener: &std::net::TcpListener,
+        settings: &ServerSettings,
+    ) -> std::io::Result<()> {
+        listener.set_nonblocking(true)?;
+        while !self.cancel.is_cancelled() {
+            let (stream, from) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    session::wait_for_connection(listener)?;
+                    continue;
+                }
+                // A client that left before it was accepted is its own business.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+                // Too many open files, or no memory: the runs that go on must not
+                // pay for it, and they give some back when they end.
+                Err(error) => {
+                    self.fail("the listening socket", &format!("cannot take a connection now: {error}"));
+                    std::thread::sleep(ACCEPT_AGAIN_AFTER);
+                    continue;
+                }
+            };
+            if self.connections.fetch_add(1, Ordering::Relaxed) >= session::connections_max() {
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                self.fail(&from.to_string(), "more connections than a server holds; turned away");
+                continue;
+            }
+            let (server, settings) = (Arc::clone(self), settings.clone());
+            let held = Held(Arc::clone(self));
+            let serve = move || {
+                let _held = held;
+                let served = ring::run(server.serve_stream(stream, &settings));
+                if let Ok(Err(error)) | Err(error) = served.map_err(Error::from) {
+                    server.fail(&from.to_string(), &error.to_string());
+                }
+            };
+            if let Err(error) = std::thread::Builder::new().name("connection".to_owned()).spawn(serve) {
+                self.fail(&from.to_string(), &format!("no thread for its connection: {error}"));
+            }
+        }
+        self.sessions.wait_until_empty();
+        Ok(())
+    }
+
+    async fn serve_stream(
+        &self,
+        stream: std::net::TcpStream,
+        settings: &ServerSettings,
+    ) -> Result<(), Error> {
+        let broken =
+            |source| wire::Error::from(tls::Error::Broken { peer: "a new client".to_owned(), source });
+        stream.set_nonblocking(true).map_err(broken)?;
+        let stream = tokio::net::TcpStream::from_std(stream).map_err(broken)?;
+        match tls::accept(stream, settings).await.map_err(wire::Error::from)? {
+            Accepted::Paired(peer) => (self.observe)(ServeEvent::Paired { peer: peer.name }),
+            Accepted::Session { sender, receiver, peer } => {
+                let (sender, mut receiver) = link(sender, receiver, &peer.name);
+                self.serve_link(&sender, &mut receiver, peer.fingerprint.to_string()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves the peer that started this process by ssh, over standard input
+    /// and output.
+    ///
+    /// # Errors
+    /// Whatever ended the run.
+    pub fn serve_stdio(&self) -> Result<(), Error> {
+        ring::run(async {
+            let (sender, receiver) = tls::standard_streams("the ssh client").map_err(wire::Error::from)?;
+            let (sender, mut receiver) = link(sender, receiver, "the ssh client");
+            self.serve_link(&sender, &mut receiver, String::new()).await
+        })?
+    }
+
+    async fn serve_link(
+        &self,
+        sender: &LinkSender,
+        receiver: &mut LinkReceiver,
+        fingerprint: String,
+    ) -> Result<(), Error> {
+        let served = self.serve_request(sender, receiver, fingerprint).await;
+        part(sender, served).await
+    }
+
+    async fn serve_request(
+        &self,
+        sender: &LinkSender,
+        receiver: &mut LinkReceiver,
+        fingerprint: String,
+    ) -> Result<(), Error> {
+        wire::exchange(sender, receiver).await?;
+        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, receiver.receive());
+        let header = first.await.map_err(|_| Error::LaneMissing)??;
+        match header.kind {
+            Kind::Open => {
+                let open: Open = receiver.body(header).await?;
+                self.lead(open, sender, receiver, fingerprint).await
+            }
+            Kind::Join => {
+                let join: Join = receiver.body(header).await?;
+                let session = self.sessions.find(&join, &fingerprint)?;
+                session.follow(join.lane, sender, receiver).await
+            }
+            _ => Err(receiver.unexpected(header, "Open or Join").into()),
+        }
+    }
+
+    fn fail(&self, peer: &str, reason: &str) {
+        (self.observe)(ServeEvent::Failed { peer: peer.to_owned(), reason: reason.to_owned() });
+    }
+}
