@@ -1,0 +1,8 @@
+//! See `entry::control_message`.
+#![no_main]
+#![allow(dead_code, reason = "each target has its own entry")]
+
+#[path = "../src/entry.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entry::control_message(bytes));

@@ -1,0 +1,8 @@
+//! See `entry::unpack_extent`.
+#![no_main]
+#![allow(dead_code, reason = "each target has its own entry")]
+
+#[path = "../src/entry.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entry::unpack_extent(bytes));

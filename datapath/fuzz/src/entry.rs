@@ -1,0 +1,105 @@
+//! What each fuzz target does with its bytes: read them or refuse them in
+//! bounded time, never a panic; and what was read is sound.
+//!
+//! The fuzz targets call these functions, and so does an ordinary test, with
+//! every file under `corpus/`.
+
+use failback_datapath::disk::vmdk::{Descriptor, Encoding, sniff};
+use failback_datapath::limits;
+use failback_datapath::pipeline::{Codec, unpack};
+use failback_datapath::wire::{
+    End, Finished, HEADER_BYTES, Header, Join, Location, Open, Opened, Refused, Start, Started,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A VMDK descriptor; what is read reads the same once written.
+pub fn vmdk_descriptor(bytes: &[u8]) {
+    let _ = sniff(bytes);
+    match Descriptor::parse(bytes) {
+        Ok(descriptor) => check_descriptor(&descriptor),
+        Err(error) => assert!(error.to_string().len() < 1024),
+    }
+}
+
+fn check_descriptor(descriptor: &Descriptor) {
+    assert!((1..=limits::PIECES_MAX).contains(&descriptor.extents.len()));
+    assert!((512..=limits::DISK_BYTES_MAX).contains(&descriptor.size_bytes()));
+    for extent in &descriptor.extents {
+        if let Some((name, offset)) = extent.place() {
+            assert!(!name.is_empty() && offset.checked_add(extent.length()).is_some());
+        }
+    }
+    let mut again = Descriptor::parse(descriptor.to_string().as_bytes()).expect("what is written is read");
+    for (extent, original) in again.extents.iter_mut().zip(&descriptor.extents) {
+        extent.line = original.line;
+    }
+    assert_eq!(again, Descriptor { encoding: Encoding::Utf8, ..descriptor.clone() });
+}
+
+/// The size of a disk, and a frame's header.
+pub fn frame_header(bytes: &[u8]) {
+    let Some((size, rest)) = bytes.split_first_chunk::<8>() else { return };
+    let Some(header) = rest.first_chunk::<HEADER_BYTES>() else { return };
+    let size = u64::from_le_bytes(*size);
+    match Header::decode(header) {
+        Ok(decoded) => {
+            assert!(decoded.payload_bytes <= limits::FRAME_PAYLOAD_MAX);
+            assert_eq!(decoded.encode(), *header);
+            if decoded.check_chunks(size).is_ok() {
+                assert!(!decoded.extent.is_empty() && decoded.extent.end() <= size);
+            }
+        }
+        Err(error) => assert!(error.to_string().len() < 1024),
+    }
+}
+
+/// A path or URL, as a user writes it.
+pub fn location(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match text.parse::<Location>() {
+        Ok(Location::Ssh(ssh)) => {
+            let plain = |part: &str| !part.is_empty() && !part.starts_with('-');
+            assert!(plain(&ssh.host) && ssh.user.as_deref().is_none_or(plain), "{ssh:?}");
+            assert!(ssh.path.starts_with('/') && !ssh.path.contains('\0'), "{ssh:?}");
+        }
+        Ok(Location::Served { address, export }) => {
+            assert!(!export.is_empty() && export.len() <= limits::EXPORT_NAME_MAX);
+            assert!(!address.host().is_empty() && !address.host().starts_with('-'), "{address}");
+        }
+        Ok(Location::Local(path)) => assert!(!path.as_os_str().is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// The body of a control frame, as each message that it may be.
+pub fn control_message(bytes: &[u8]) {
+    read_again::<Open>(bytes);
+    read_again::<Opened>(bytes);
+    read_again::<Start>(bytes);
+    read_again::<Started>(bytes);
+    read_again::<Join>(bytes);
+    read_again::<End>(bytes);
+    read_again::<Finished>(bytes);
+    read_again::<Refused>(bytes);
+}
+
+/// What is read reads the same once written. A reason of a newer version is
+/// known by no name, so it is not.
+fn read_again<M: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    let Ok(message) = serde_json::from_slice::<M>(bytes) else { return };
+    let written = serde_json::to_vec(&message).expect("what was read can be written");
+    if let Ok(again) = serde_json::from_slice::<M>(&written) {
+        assert_eq!(serde_json::to_vec(&again).expect("as before"), written);
+    }
+}
+
+/// A codec, a length, and a packed extent.
+pub fn unpack_extent(bytes: &[u8]) {
+    let [codec, low, high, packed @ ..] = bytes else { return };
+    let Some(codec) = Codec::from_number(*codec) else { return };
+    let mut into = vec![0; usize::from(u16::from_le_bytes([*low, *high]))];
+    if let Err(error) = unpack(codec, packed, &mut into) {
+        assert_eq!(error.expected_bytes, into.len());
+    }
+}
