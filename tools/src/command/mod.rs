@@ -1,0 +1,8 @@
+//! What the program does, one file for each command.
+
+pub mod bench;
+pub mod demo;
+pub mod image;
+pub mod pair;
+pub mod serve;
+pub mod sync;
