@@ -1,0 +1,21 @@
+//! The network: what two hosts do with each other, and what they survive.
+//!
+//! ```text
+//! away ── failback sync ──TLS──> home: failback serve ── exports
+//!           │ or a raw peer       ▲ or a raw server
+//!           └──> a wire that cuts ┘
+//! ```
+
+mod copies;
+mod corpora;
+mod cuts;
+mod hostile_client;
+mod hostile_server;
+mod hosts;
+mod lanes;
+mod interruptions;
+mod proxy;
+mod raw;
+mod refusals;
+mod ssh;
+mod strangers;
