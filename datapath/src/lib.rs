@@ -8,8 +8,8 @@
 //!                      resync decides what must travel
 //! ```
 //!
-//! Start with `disk::open`, walk a window through `pipeline`, follow it over
-//! the `wire` or straight into `landing`, and read in `resync` how the two
+//! Start with [`disk::open`], walk a window through [`pipeline`], follow it over
+//! the [`wire`] or straight into [`landing`], and read in [`resync`] how the two
 //! ends of a run agree on what differs.
 
 pub mod unit;
