@@ -22,6 +22,7 @@ mod property;
 mod refusals;
 mod sizes;
 mod sparse;
+mod written;
 
 use std::ffi::OsString;
 use std::fs;

@@ -117,7 +117,7 @@ impl<F: Fn(u64) -> Result<Disk, Error> + Sync> Pull<'_, F> {
         let meter = Meter::new(Arc::clone(&self.watch.tally));
         let lane = u32::try_from(lane).unwrap_or(u32::MAX);
         let end = side.run(lane, &connection.sender, &mut connection.receiver, &meter).await?;
-        self.watch.tally.absorb(end.counts);
+        self.watch.absorb(&end);
         Ok(LaneDone { latencies: meter.take_latencies(), remote: end.latencies })
     }
 
@@ -130,7 +130,7 @@ impl<F: Fn(u64) -> Result<Disk, Error> + Sync> Pull<'_, F> {
             first.latencies.merge(latencies);
         }
         let resumed_from = begun.target.resumed_from;
-        let fuzzy = begun.source.live;
+        let fuzzy = begun.source.live || self.watch.saw_live_source();
         Ok(Report {
             fuzzy,
             resumed_from,

@@ -110,7 +110,7 @@ impl Push<'_> {
         let meter = Meter::new(Arc::clone(&self.watch.tally));
         let lane = u32::try_from(lane).unwrap_or(u32::MAX);
         let end = side.run(lane, &connection.sender, &mut connection.receiver, &meter).await?;
-        self.watch.tally.absorb(end.counts);
+        self.watch.absorb(&end);
         Ok(LaneDone { latencies: meter.take_latencies(), remote: end.latencies })
     }
 

@@ -118,7 +118,7 @@ impl Relay<'_> {
             if header.kind == Kind::End {
                 let end: End = from.body(header).await?;
                 to.send_message(Kind::End, &end).await?;
-                self.watch.tally.absorb(end.counts);
+                self.watch.absorb(&end);
                 return Ok(end.latencies);
             }
             // Bounded by the kind when the header was received.
@@ -132,8 +132,10 @@ impl Relay<'_> {
     }
 
     fn report(&self, lanes: Vec<LaneDone>) -> Report {
-        let (size_bytes, fuzzy) =
-            self.begun.get().map_or((0, false), |(facts, _)| (facts.size_bytes, facts.live));
+        let (size_bytes, fuzzy) = self
+            .begun
+            .get()
+            .map_or((0, false), |(facts, _)| (facts.size_bytes, facts.live || self.watch.saw_live_source()));
         let resumed_from = self.begun.get().and_then(|(_, cursor)| *cursor);
         Report { fuzzy, resumed_from, ..report_of(lanes, size_bytes, self.settings, self.watch) }
     }

@@ -1,13 +1,14 @@
 //! What a run is asked to do, and what others may watch of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::landing::StateDirectory;
 use crate::pipeline::{Cancel, Compression, DigestAlgorithm};
 use crate::telemetry::{Notice, Tally};
+use crate::wire::End;
 
 /// What a synchronization is asked to do.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Watch {
     phase: Arc<AtomicU8>,
     size: Arc<std::sync::atomic::AtomicU64>,
     notices: Sender<Notice>,
+    /// The other end says that its source was written meanwhile.
+    source_live: Arc<AtomicBool>,
 }
 
 /// Notices that wait for a reader; more are dropped, because nobody may hold up
@@ -68,8 +71,14 @@ impl Watch {
     #[must_use]
     pub fn new(cancel: Cancel) -> (Self, Receiver<Notice>) {
         let (notices, receiver) = crossbeam_channel::bounded(NOTICES_MAX);
-        let watch =
-            Self { cancel, tally: Arc::default(), phase: Arc::default(), size: Arc::default(), notices };
+        let watch = Self {
+            cancel,
+            tally: Arc::default(),
+            phase: Arc::default(),
+            size: Arc::default(),
+            notices,
+            source_live: Arc::default(),
+        };
         (watch, receiver)
     }
 
@@ -88,6 +97,16 @@ impl Watch {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
+    }
+
+    /// Takes in what the other end's lane counted and saw.
+    pub(super) fn absorb(&self, end: &End) {
+        self.tally.absorb(end.counts);
+        self.source_live.fetch_or(end.live, Ordering::Relaxed);
+    }
+
+    pub(super) fn saw_live_source(&self) -> bool {
+        self.source_live.load(Ordering::Relaxed)
     }
 
     pub(super) fn enter(&self, phase: Phase) {

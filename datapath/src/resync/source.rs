@@ -130,7 +130,8 @@ impl<P: Iterator<Item = Extent>> Lane<'_, P> {
         if !self.side.start.dry_run {
             self.side.disk.check_unwritten()?;
         }
-        let end = End { counts: self.meter.counts(), latencies: self.meter.report() };
+        let live = self.side.disk.is_live();
+        let end = End { counts: self.meter.counts(), latencies: self.meter.report(), live };
         Ok(self.sender.send_message(Kind::End, &end).await?)
     }
 

@@ -48,7 +48,7 @@ impl TargetSide {
         let drained = lane.writer.drain().await;
         let ((), end) = ended.inspect_err(|_| lane.spoil())?;
         drained?;
-        let mine = End { counts: meter.counts(), latencies: meter.report() };
+        let mine = End { counts: meter.counts(), latencies: meter.report(), live: false };
         sender.send_message(Kind::End, &mine).await?;
         Ok(end)
     }

@@ -121,6 +121,9 @@ pub struct End {
     pub counts: Counts,
     /// Its latencies.
     pub latencies: Vec<StageLatency>,
+    /// From a source: somebody else may have written it meanwhile.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// The target is whole and flushed, and verified where that was asked for.
