@@ -12,13 +12,12 @@ use nix::errno::Errno;
 mod calls {
     //! The calls themselves; nix makes each of them an `unsafe fn`.
 
-    use super::{LoopInformation, MapperHeader};
+    use super::MapperHeader;
 
     nix::ioctl_read!(size, 0x12, 114, libc::size_t);
     nix::ioctl_read_bad!(logical_sector, libc::BLKSSZGET, libc::c_int);
     nix::ioctl_read_bad!(physical_sector, 0x127b, libc::c_uint);
     nix::ioctl_read_bad!(read_only, 0x125e, libc::c_int);
-    nix::ioctl_read_bad!(loop_status, 0x4c05, LoopInformation);
     nix::ioctl_readwrite!(mapper_table, 0xfd, 12, MapperHeader);
 }
 
@@ -64,66 +63,6 @@ pub fn device_is_read_only(file: &File) -> io::Result<bool> {
     // SAFETY: the call writes one integer of that type through the pointer.
     unsafe { calls::read_only(file.as_raw_fd(), &raw mut flag) }?;
     Ok(flag != 0)
-}
-
-/// `struct loop_info64`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct LoopInformation {
-    device: u64,
-    inode: u64,
-    backing_device: u64,
-    offset: u64,
-    size_limit: u64,
-    number: u32,
-    encryption: u32,
-    key_bytes: u32,
-    flags: u32,
-    file_name: [u8; 64],
-    crypt_name: [u8; 64],
-    key: [u8; 32],
-    init: [u64; 2],
-}
-
-const _: () = assert!(size_of::<LoopInformation>() == 232, "loop_info64 is 232 bytes");
-
-/// What a loop device stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoopStatus {
-    /// `st_dev` of the backing file.
-    pub filesystem: u64,
-    /// Inode of the backing file.
-    pub inode: u64,
-    /// `st_rdev` of the backing file: not zero where it is itself a device.
-    pub backing_device: u64,
-    /// First byte of the backing file that the loop device shows.
-    pub offset: u64,
-    /// Bytes it shows; zero for all up to the end of the file.
-    pub size_limit: u64,
-    /// Attached read-only.
-    pub read_only: bool,
-}
-
-/// What the loop device `file` stands on (`LOOP_GET_STATUS64`).
-///
-/// # Errors
-/// `ENXIO` where nothing is attached, `ENOTTY` where `file` is no loop device.
-pub fn loop_status(file: &File) -> io::Result<LoopStatus> {
-    let mut status = std::mem::MaybeUninit::<LoopInformation>::zeroed();
-    // SAFETY: the call writes one `loop_info64` through the pointer, and the
-    // structure above is laid out like it.
-    unsafe { calls::loop_status(file.as_raw_fd(), status.as_mut_ptr()) }?;
-    // SAFETY: zeroed before the call, and any bit pattern is valid.
-    let status = unsafe { status.assume_init() };
-    const LO_FLAGS_READ_ONLY: u32 = 1;
-    Ok(LoopStatus {
-        filesystem: status.device,
-        inode: status.inode,
-        backing_device: status.backing_device,
-        offset: status.offset,
-        size_limit: status.size_limit,
-        read_only: status.flags & LO_FLAGS_READ_ONLY != 0,
-    })
 }
 
 /// `struct dm_ioctl`, the head of every request to the device mapper.
@@ -306,7 +245,7 @@ mod tests {
         let file = tempfile::tempfile()?;
         assert!(device_size_bytes(&file).is_err() && logical_sector_bytes(&file).is_err());
         assert!(physical_sector_bytes(&file).is_err() && device_is_read_only(&file).is_err());
-        assert!(loop_status(&file).is_err());
+        assert!(crate::sys::loopback::status(&file).is_err());
         assert!(mapped_lines(&file, 0, |_| {}).is_err());
         Ok(())
     }

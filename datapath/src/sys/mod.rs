@@ -15,8 +15,8 @@ mod file;
 
 pub use arena::{Arena, BUFFER_ALIGNMENT, Buffer};
 pub use device::{
-    LoopStatus, MappedLine, device_is_read_only, device_size_bytes, logical_sector_bytes, loop_status,
-    mapped_lines, physical_sector_bytes,
+    MappedLine, device_is_read_only, device_size_bytes, logical_sector_bytes, mapped_lines,
+    physical_sector_bytes,
 };
 pub use file::{
     OpenMode, direct_alignment, forget_cached, next_data, open_disk_file, punch_hole_flags, zero_range_flags,

@@ -194,8 +194,8 @@ impl Host {
         let folder = device.folder.join("loop");
         let path = PathBuf::from(attribute(&folder, "backing_file")?);
         let status = match open {
-            Some(file) => sys::loop_status(file).ok(),
-            None => self.open_node(device).and_then(|file| sys::loop_status(&file).ok()),
+            Some(file) => sys::loopback::status(file).ok().flatten(),
+            None => self.open_node(device).and_then(|file| sys::loopback::status(&file).ok().flatten()),
         };
         if let Some(status) = status {
             let ground = if status.backing_device == 0 {
