@@ -137,6 +137,17 @@ impl Mark {
         &self.body
     }
 
+    /// What a reader of the target must know; `path` is how it names the target.
+    #[must_use]
+    pub fn warning(&self, path: &Path) -> String {
+        format!(
+            "{} is the unfinished target of a synchronization from {}: only what lies before byte {} was complete",
+            path.display(),
+            self.body.source,
+            self.body.cursor_bytes
+        )
+    }
+
     /// Moves the cursor, durably. The caller has flushed the target.
     ///
     /// # Errors

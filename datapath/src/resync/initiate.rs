@@ -165,7 +165,7 @@ pub(super) fn start_of(
         lanes: u32::try_from(lanes).unwrap_or(1),
         digest: settings.digest,
         key: digester.key(),
-        compare_until: if settings.whole { resumed_from.unwrap_or(0) } else { u64::MAX },
+        compare_until: settings.compare_until(resumed_from),
         compression: settings.compression,
         rate_limit: settings.rate_limit,
         verify: settings.verify,

@@ -37,7 +37,8 @@ pub fn synchronize(
     let target = TargetRun::begin(target, &name, size_bytes, settings, watch).map_err(untouched)?;
     let segments = Segments::new(size_bytes);
     let lanes = settings.lanes.unwrap_or_else(default_lanes).min(to_usize(segments.count())).max(1);
-    let plan = Plan { source, target: &target, segments, lanes, digester, settings, watch };
+    let compare_until = settings.compare_until(target.resumed_from);
+    let plan = Plan { source, target: &target, segments, lanes, compare_until, digester, settings, watch };
     watch.enter(Phase::Copy);
     let throttle = Throttle::new(settings.rate_limit);
     let copied = first_error(run_lanes(lanes, &watch.cancel, async |number| {
@@ -62,6 +63,8 @@ struct Plan<'a> {
     target: &'a TargetRun,
     segments: Segments,
     lanes: usize,
+    /// Chunks before this byte are compared.
+    compare_until: u64,
     digester: Digester,
     settings: &'a Settings,
     watch: &'a Watch,
@@ -125,7 +128,7 @@ impl<'a> Lane<'a, ()> {
         throttle: Throttle,
     ) -> Result<Lane<'a, impl Iterator<Item = Extent> + use<>>, Error> {
         let meter = Meter::new(Arc::clone(&plan.watch.tally));
-        let until = plan.target.compare_until;
+        let until = plan.compare_until;
         // The source's buffers also carry the writes; the target's only its reads.
         let depth = depth_for(plan.lanes, if until == 0 { 2 } else { 3 });
         let source_pool = Pool::new(depth * 2).map_err(Error::memory)?;
@@ -155,7 +158,7 @@ impl<P: Iterator<Item = Extent>> Lane<'_, P> {
             self.target.start()?;
             let Some(window) = self.source.next().await? else { break };
             self.plan.watch.cancel.check()?;
-            let compared = window.extent.offset() < self.plan.target.compare_until;
+            let compared = window.extent.offset() < self.plan.compare_until;
             let theirs = if compared { self.target.next().await? } else { None };
             self.measure(&window, theirs.as_ref());
             self.expect(&window);

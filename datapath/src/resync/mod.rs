@@ -140,13 +140,7 @@ fn announce_source(source: &Disk, settings: &Settings, watch: &Watch) -> Result<
 fn source_notices(source: &Disk, state: &StateDirectory) -> Result<Vec<Notice>, Error> {
     let mut notices = source.notices().to_vec();
     if let Some(mark) = state.mark(source.identity())? {
-        let text = format!(
-            "{} is the unfinished target of a synchronization from {}: only what lies before byte {} was complete",
-            source.path().display(),
-            mark.body().source,
-            mark.body().cursor_bytes
-        );
-        notices.push(Notice::new("unfinished-source", text));
+        notices.push(Notice::new("unfinished-source", mark.warning(source.path())));
     }
     Ok(notices)
 }

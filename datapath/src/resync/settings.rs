@@ -35,6 +35,14 @@ pub struct Settings {
     pub state: StateDirectory,
 }
 
+impl Settings {
+    /// Chunks before this byte are compared, those after it are copied whole,
+    /// when an earlier run onto the target stopped at `resumed_from`.
+    pub(super) fn compare_until(&self, resumed_from: Option<u64>) -> u64 {
+        if self.whole { resumed_from.unwrap_or(0) } else { u64::MAX }
+    }
+}
+
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

@@ -19,8 +19,6 @@ pub struct TargetRun {
     size_bytes: u64,
     /// The cursor of the interrupted run before this one.
     pub(super) resumed_from: Option<u64>,
-    /// Chunks before this byte are compared; those after it are copied whole.
-    pub(super) compare_until: u64,
     dry_run: bool,
     touched: AtomicBool,
 }
@@ -51,14 +49,12 @@ impl TargetRun {
                 earlier.map(|mark| mark.body().clone()).map_or(0, |old| body.cursor_kept(&old));
             Some(settings.state.begin(disk.identity(), body)?)
         };
-        let compare_until = if settings.whole { resumed_from.unwrap_or(0) } else { u64::MAX };
         let checkpoint = Checkpoint::new(Progress::new(Segments::new(size_bytes)), mark);
         Ok(Self {
             disk,
             checkpoint,
             size_bytes,
             resumed_from,
-            compare_until,
             dry_run: settings.dry_run,
             touched: AtomicBool::new(false),
         })

@@ -138,12 +138,7 @@ fn check_finished(
 ) -> Result<(), Failed> {
     let disk = disk::open(path, Purpose::Inspection).map_err(of)?;
     let Some(mark) = paths::targets(state).mark(disk.identity()).map_err(of)? else { return Ok(()) };
-    let text = format!(
-        "{} is the unfinished target of a synchronization from {}: only what lies before byte {} was complete",
-        path.display(),
-        mark.body().source,
-        mark.body().cursor_bytes
-    );
+    let text = mark.warning(path);
     if read_only {
         output.warn(&text);
         return Ok(());

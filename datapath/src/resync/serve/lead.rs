@@ -16,7 +16,6 @@ use crate::resync::source::SourceSide;
 use crate::resync::target::TargetSide;
 use crate::resync::target_run::TargetRun;
 use crate::resync::{Error, Settings, Watch, check_facts, source_notices};
-use crate::telemetry::Latencies;
 use crate::unit::to_usize;
 use crate::wire::{Finished, Kind, LinkReceiver, LinkSender, Open, Opened, Role, Start, Started};
 
@@ -176,20 +175,28 @@ impl Server {
     }
 }
 
-/// Leaves the target in order, on a thread of its own because it flushes
-/// through a ring of its own.
+/// Leaves the target in order.
 async fn give_up(error: Error, target: Option<TargetSide>, watch: Watch, sender: &LinkSender) -> Error {
     let Some(target) = target else { return error };
+    let failure = aside(move || target.run.fail(error, &watch), sender).await;
+    failure.map_or(Error::Interrupted, |failure| Error::Failed(Box::new(failure)))
+}
+
+/// Does `work` on a thread of its own, because it runs rings of its own, while
+/// the peer is told that this end lives. A peer that is gone meanwhile does not
+/// keep the target from what it still does. `None` where the thread panicked.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    sender: &LinkSender,
+) -> Option<T> {
     let (tell, told) = oneshot::channel();
-    std::thread::spawn(move || drop(tell.send(target.run.fail(error, &watch))));
-    // A peer that is gone meanwhile does not keep the target from its flush.
+    std::thread::spawn(move || drop(tell.send(work())));
     let unstopped = Cancel::default();
     let alive = attend(std::future::pending::<Result<(), Error>>(), sender, &unstopped);
-    let told = async { told.await.map_or(Error::Interrupted, |failure| Error::Failed(Box::new(failure))) };
     tokio::pin!(told);
     tokio::select! {
-        error = &mut told => error,
-        _ = alive => told.await,
+        done = &mut told => done.ok(),
+        _ = alive => told.await.ok(),
     }
 }
 
@@ -243,27 +250,17 @@ impl Others {
     }
 }
 
-/// Flushes and verifies the target on a thread of its own, and says that it is whole.
+/// Flushes and verifies the target, and says that it is whole.
 async fn finish(target: &TargetSide, start: &Start, watch: &Watch, sender: &LinkSender) -> Result<(), Error> {
-    let (tell, told) = oneshot::channel();
-    let (target, begun, watch) = (target.clone(), start.clone(), watch.clone());
-    let observed = watch.clone();
-    std::thread::spawn(move || {
+    let (target, begun, watching) = (target.clone(), start.clone(), watch.clone());
+    let work = move || {
         let digester = Digester::new(begun.digest, begun.key);
         let expected = std::mem::take(&mut *target.expected.lock().unwrap_or_else(PoisonError::into_inner));
         let verification = begun.verify.then_some((&digester, &expected));
-        drop(tell.send(target.run.finish(verification, to_usize(u64::from(begun.lanes)), &watch)));
-    });
-    let unstopped = Cancel::default();
-    let alive = attend(std::future::pending::<Result<(), Error>>(), sender, &unstopped);
-    let told = async { told.await.unwrap_or(Err(Error::Interrupted)) };
-    tokio::pin!(told);
-    let latencies: Latencies = tokio::select! {
-        ended = &mut told => ended?,
-        // A peer that is gone does not end what the target still does.
-        _ = alive => told.await?,
+        target.run.finish(verification, to_usize(u64::from(begun.lanes)), &watching)
     };
-    let finished = Finished { counts: observed.tally.counts(), latencies: latencies.report() };
+    let latencies = aside(work, sender).await.unwrap_or(Err(Error::Interrupted))?;
+    let finished = Finished { counts: watch.tally.counts(), latencies: latencies.report() };
     // The target is whole whether or not anybody is left to hear of it.
     drop(sender.send_message(Kind::Finished, &finished).await);
     Ok(())
