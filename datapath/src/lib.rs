@@ -21,5 +21,6 @@ pub mod ring;
 pub mod disk;
 pub mod pipeline;
 pub mod wire;
+pub mod journal;
 pub mod landing;
 pub mod resync;

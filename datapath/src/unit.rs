@@ -1,12 +1,19 @@
-//! Numbers with their units as types: extents, chunk and sector sizes, digests.
+//! Numbers with their units as types: extents, chunk and sector sizes, digests,
+//! generations and epochs.
 //!
 //! In: plain integers from ioctls, descriptors and frames. Out: values that
 //! cannot be mixed up. Invariants: an [`Extent`] never ends past `u64::MAX`; a
 //! [`SectorSize`] is a power of two from 512 to 65,536. Never: does I/O.
 
+mod chunk;
+mod lineage;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use chunk::{ChunkSize, InvalidChunkSize};
+pub use lineage::{Chain, DeltaNumber, Epoch, Generation};
 
 /// A byte range of a disk: `offset` and `length` in bytes.
 ///

@@ -20,6 +20,7 @@ pub mod storage;
 pub mod vmdk;
 
 mod backing;
+mod blocks;
 mod error;
 mod holes;
 mod kind;
@@ -28,6 +29,7 @@ mod piece;
 mod ring_disk;
 mod writes;
 
+pub use blocks::Blocks;
 pub use error::Error;
 pub use holes::HoleCursor;
 pub use kind::Kind;

@@ -31,8 +31,9 @@ struct RingFile {
     zeroing: Cell<Zeroing>,
 }
 
-/// The cheapest way to zero a range that the file has not refused yet.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Ways to zero a range, the cheapest first: of each file, the first that it has
+/// not refused yet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Zeroing {
     Punch,
     Range,
@@ -120,12 +121,24 @@ impl RingDisk {
     /// # Errors
     /// [`Error::Io`] and [`Error::Unwritable`].
     pub async fn zero(&self, extent: Extent) -> Result<(), Error> {
+        self.zero_from(extent, Zeroing::Punch).await
+    }
+
+    /// Makes `extent` read as zero and keeps its space allocated.
+    ///
+    /// # Errors
+    /// As [`Self::zero`].
+    pub async fn zero_in_place(&self, extent: Extent) -> Result<(), Error> {
+        self.zero_from(extent, Zeroing::Range).await
+    }
+
+    async fn zero_from(&self, extent: Extent, cheapest: Zeroing) -> Result<(), Error> {
         for part in parts(&self.disk.pieces, extent) {
             match part.place {
                 Place::Zero => {}
                 Place::File { writable: false, .. } => return Err(self.unwritable(part.extent, "read-only")),
                 Place::File { index, position, writable: true } => {
-                    self.zero_in_file(index, position, part.extent)
+                    self.zero_in_file(index, position, part.extent, cheapest)
                         .await
                         .map_err(|source| self.failed("zeroing", index, part.extent, source))?;
                 }
@@ -170,20 +183,28 @@ impl RingDisk {
         Ok(self.disk.size_bytes())
     }
 
-    async fn zero_in_file(&self, index: usize, position: u64, extent: Extent) -> io::Result<()> {
+    async fn zero_in_file(
+        &self,
+        index: usize,
+        position: u64,
+        extent: Extent,
+        cheapest: Zeroing,
+    ) -> io::Result<()> {
         let file = self.file(index)?;
         loop {
-            let flags = match file.zeroing.get() {
+            let flags = match file.zeroing.get().max(cheapest) {
                 Zeroing::Punch => sys::punch_hole_flags(),
                 Zeroing::Range => sys::zero_range_flags(),
                 Zeroing::Write => return self.zero_by_writing(&file, index, position, extent).await,
             };
             match file.buffered.fallocate(position, extent.length(), flags).await {
                 Ok(()) => return Ok(()),
-                Err(error) if is_unsupported(&error) => file.zeroing.set(match file.zeroing.get() {
-                    Zeroing::Punch => Zeroing::Range,
-                    Zeroing::Range | Zeroing::Write => Zeroing::Write,
-                }),
+                Err(error) if is_unsupported(&error) => {
+                    file.zeroing.set(match file.zeroing.get().max(cheapest) {
+                        Zeroing::Punch => Zeroing::Range,
+                        Zeroing::Range | Zeroing::Write => Zeroing::Write,
+                    })
+                }
                 // An end that lies inside a sector of the device.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     return self.zero_by_writing(&file, index, position, extent).await;

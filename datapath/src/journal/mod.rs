@@ -1,0 +1,15 @@
+//! The retention journal of a protected disk: what its target held before, so
+//! that it can go back to any point.
+//!
+//! In: before-images and digests of what an epoch overwrites, point records.
+//! Out: the bytes of any point, digests of the newest one. Invariants: a
+//! before-image is durable before its place on the target is overwritten.
+//! Never: writes the target. Limits: those of the retention volume.
+//!
+//! ```text
+//! Batch ──append──> segment ──close──> index of the epoch ──merge──> index of many
+//! ```
+
+mod volume;
+
+pub use volume::{Volume, VolumeFile};
