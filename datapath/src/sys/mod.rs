@@ -14,10 +14,7 @@ mod device;
 mod file;
 
 pub use arena::{Arena, BUFFER_ALIGNMENT, Buffer};
-pub use device::{
-    MappedLine, device_is_read_only, device_size_bytes, logical_sector_bytes, mapped_lines,
-    physical_sector_bytes,
-};
+pub use device::{MappedLine, device_is_read_only, device_size_bytes, logical_sector_bytes, mapped_lines};
 pub use file::{
     OpenMode, direct_alignment, forget_cached, next_data, open_disk_file, punch_hole_flags, zero_range_flags,
 };
