@@ -18,6 +18,7 @@
 mod cancel;
 mod digest;
 mod lanes;
+mod link_rate;
 mod pack;
 mod pool;
 mod read_ahead;
