@@ -19,4 +19,5 @@ mod demo;
 mod fixture;
 mod house;
 mod network;
+mod quiesce;
 mod sync;
