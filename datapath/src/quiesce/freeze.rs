@@ -106,12 +106,14 @@ impl FreezePlan {
     ///
     /// # Errors
     /// [`Error::Unreachable`], [`Error::RecordWithin`], [`Error::RecordExists`],
+    /// [`Error::WatchdogBusy`] while the kernel is still within a freeze given up,
     /// and those of the watchdog, which counts as lost where writing out takes
     /// longer than [`limits::SYNC_WAIT_MAX`]. Nothing is frozen then.
     pub fn prepare<'w>(&self, watchdog: &'w mut Watchdog) -> Result<Prepared<'w>, Error> {
         let host = Host::here();
         let files = self.superblocks().iter().map(|one| one.open(&host)).collect::<Result<Vec<_>, _>>()?;
         self.check_record_folder(watchdog)?;
+        watchdog.check_at_rest()?;
         let record = Record {
             boot_id: boot_id(&host)?,
             watchdog: watchdog.process(),

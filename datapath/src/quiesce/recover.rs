@@ -39,7 +39,8 @@ pub struct Recovered {
 ///
 /// # Errors
 /// [`Error::RecordDamaged`] where the record cannot be read: nothing is done then;
-/// [`Error::Thaw`] where the kernel refuses; the record stays.
+/// [`Error::Thaw`] where the kernel refuses, [`Error::Unreachable`] where a mount
+/// covers one of them: the others are thawed then, and the record stays.
 pub fn recover(folder: &Path) -> Result<Option<Recovered>, Error> {
     let host = Host::here();
     let Some(record) = Record::read(folder)? else { return Ok(None) };
@@ -71,6 +72,8 @@ struct Undoing<'a> {
     record: &'a Record,
     marks: Marks,
     opened: BTreeMap<DeviceNumber, (String, File)>,
+    /// Why one of them, mounted as it is, could not be opened.
+    unreachable: Option<Error>,
 }
 
 impl<'a> Undoing<'a> {
@@ -80,18 +83,20 @@ impl<'a> Undoing<'a> {
             File::options().write(true).open(&path).map_err(|source| Error::Record { path, source })?;
         let marks = Marks::of(file, record.filesystems.len());
         let mut all = Superblock::all(host)?;
-        let mut opened = BTreeMap::new();
+        let mut undoing = Self { record, marks, opened: BTreeMap::new(), unreachable: None };
         for (number, _) in record.filesystems.iter().filter(|(_, state)| state.is_outstanding()) {
-            if let Some(superblock) = all.remove(number)
-                && let Ok(file) = superblock.open(host)
-            {
-                opened.insert(*number, (superblock.to_string(), file));
+            let Some(superblock) = all.remove(number) else { continue };
+            match superblock.open(host) {
+                Ok(file) => {
+                    undoing.opened.insert(*number, (superblock.to_string(), file));
+                }
+                Err(error) => undoing.unreachable = Some(error),
             }
         }
-        Ok(Self { record, marks, opened })
+        Ok(undoing)
     }
 
-    fn run(&self, recovered: &mut Recovered) -> Result<(), Error> {
+    fn run(self, recovered: &mut Recovered) -> Result<(), Error> {
         let watchdog = self.record.watchdog;
         recovered.had_watchdog = watchdog.is_alive();
         end(watchdog);
@@ -105,6 +110,9 @@ impl<'a> Undoing<'a> {
                 break;
             }
             thread::sleep(AGAIN_AFTER);
+        }
+        if let Some(error) = self.unreachable {
+            return Err(error);
         }
         let is_missing = |(number, state): &&(DeviceNumber, State)| {
             state.is_outstanding() && !self.opened.contains_key(number)

@@ -265,9 +265,13 @@ mod tests {
 
     #[test]
     fn output_is_bounded_and_a_background_child_delays_nothing() {
-        let (report, _) = outcome(shell("head -c 1000000 /dev/zero | tr '\\0' x; sleep 1000 & "), 600);
+        let line = "sleep 1000 & echo $!; head -c 1000000 /dev/zero | tr '\\0' x";
+        let (report, _) = outcome(shell(line), 600);
         assert_eq!(report.status, HookStatus::Success);
         assert!(report.output.len() == limits::HOOK_OUTPUT_BYTES_MAX && report.is_cut_off);
+        let child = report.output.lines().next().and_then(|line| line.parse().ok());
+        let child = nix::unistd::Pid::from_raw(child.unwrap_or_else(|| unreachable!("the shell names it")));
+        assert_eq!(nix::sys::signal::kill(child, nix::sys::signal::SIGKILL), Ok(()), "it was left alone");
         let (report, _) = outcome(shell("printf '\\377\\n'"), 60);
         assert!(!report.output.is_empty() && !report.is_cut_off);
     }

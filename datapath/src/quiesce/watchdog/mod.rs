@@ -110,6 +110,16 @@ impl Watchdog {
         self.process
     }
 
+    /// Refuses while a freeze of ours that was given up is not taken back yet.
+    pub(super) fn check_at_rest(&self) -> Result<(), Error> {
+        match Record::read(&self.state)? {
+            Some(record) if record.watchdog == self.process && !record.is_settled() => {
+                Err(Error::WatchdogBusy { source: Errno::EBUSY.into() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The number of a new cut.
     pub(super) fn next_cut(&mut self) -> u32 {
         self.cut = self.cut.wrapping_add(1);
