@@ -39,6 +39,17 @@ pub fn rank_io(priority: IoPriority) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes the calling thread nicer to others, from 0 (not at all) to 19.
+///
+/// # Errors
+/// Those of `setpriority(2)`: going back takes privileges.
+pub fn rank_cpu(niceness: u8) -> io::Result<()> {
+    // SAFETY: the call takes three integers and touches no memory. On Linux, 0 is
+    // the calling thread.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, libc::c_int::from(niceness.min(19))) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A descriptor of the process `identifier` that becomes readable when it ends.
 ///
 /// # Errors
