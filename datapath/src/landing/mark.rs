@@ -74,11 +74,7 @@ impl StateDirectory {
     pub fn begin(&self, identity: &Identity, body: Body) -> Result<Mark, Error> {
         let path = self.file(identity);
         let folder = self.0.join("targets");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|source| Error::State {
-            path: folder,
-            action: "write",
-            source,
-        })?;
+        make_folder(&folder).map_err(|source| Error::State { path: folder, action: "write", source })?;
         let mark = Mark { path, body };
         mark.save()?;
         Ok(mark)
@@ -200,5 +196,45 @@ impl Mark {
 
     fn sync_folder(&self) -> io::Result<()> {
         self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    }
+}
+
+/// Makes `folder` and the folders above it that are missing, durably, and gives
+/// those that got a new entry: a mark in a folder that a power cut takes away
+/// marks nothing.
+fn make_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = std::path::absolute(folder)?;
+    let missing: Vec<_> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    let mut grown = Vec::with_capacity(missing.len());
+    for made in missing.into_iter().rev() {
+        match fs::DirBuilder::new().mode(0o700).create(made) {
+            // Another run may make it at the same time.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        if let Some(above) = made.parent() {
+            File::open(above)?.sync_all()?;
+            grown.push(above.to_owned());
+        }
+    }
+    Ok(grown)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn every_folder_above_a_first_mark_is_made_durable() -> io::Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let state = scratch.path().join("a/b/state");
+        let grown = make_folder(&state.join("targets"))?;
+        let expected: Vec<_> = ["", "a", "a/b", "a/b/state"].map(|name| scratch.path().join(name)).into();
+        assert_eq!(grown, expected);
+        assert_eq!(fs::metadata(&state)?.permissions().mode() & 0o777, 0o700);
+        assert!(make_folder(&state.join("targets"))?.is_empty(), "nothing is new the second time");
+        Ok(())
     }
 }
