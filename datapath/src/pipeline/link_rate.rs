@@ -11,6 +11,8 @@ const STRETCHES: usize = 8;
 
 /// How fast the link took bytes lately.
 pub(super) struct LinkRate {
+    /// The user lets the link take fewer bytes than a fast one does.
+    is_limited: bool,
     /// Bytes and seconds of the stretch at hand.
     stretch: (usize, f64),
     /// Bytes a second of the stretches before it, the oldest to be replaced next.
@@ -19,8 +21,12 @@ pub(super) struct LinkRate {
 }
 
 impl LinkRate {
-    /// Nothing is measured yet.
-    pub(super) const NEW: Self = Self { stretch: (0, 0.0), rates: [0.0; STRETCHES], measured: 0 };
+    /// Nothing is measured yet; the user lets the link take `limit` bytes a second.
+    pub(super) fn new(limit: Option<u64>) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a rate above 2^53 bytes a second is no limit")]
+        let is_limited = limit.is_some_and(|rate| rate as f64 <= FAST_LINK);
+        Self { is_limited, stretch: (0, 0.0), rates: [0.0; STRETCHES], measured: 0 }
+    }
 
     /// The link took `bytes` in `elapsed_seconds`.
     pub(super) fn observe(&mut self, bytes: usize, elapsed_seconds: f64) {
@@ -35,8 +41,9 @@ impl LinkRate {
         }
     }
 
-    /// Whether packing could make it faster; not before it is measured.
+    /// Whether packing could make it faster: known of a limited one, else not
+    /// before it is measured.
     pub(super) fn is_slow(&self) -> bool {
-        self.measured > 0 && self.rates.iter().all(|rate| *rate <= FAST_LINK)
+        self.is_limited || (self.measured > 0 && self.rates.iter().all(|rate| *rate <= FAST_LINK))
     }
 }

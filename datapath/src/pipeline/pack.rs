@@ -64,8 +64,14 @@ pub struct Packer {
 impl Packer {
     /// A packer for one lane.
     #[must_use]
-    pub const fn new(compression: Compression) -> Self {
-        Self { compression, packed: Vec::new(), skip: 0, failures: 0, link: LinkRate::NEW }
+    pub fn new(compression: Compression) -> Self {
+        Self { compression, packed: Vec::new(), skip: 0, failures: 0, link: LinkRate::new(None) }
+    }
+
+    /// The same for a run that sends so many bytes a second at most.
+    #[must_use]
+    pub fn limited_to(self, rate_limit: Option<u64>) -> Self {
+        Self { link: LinkRate::new(rate_limit), ..self }
     }
 
     /// Tells the packer that the link took `bytes` in `elapsed` seconds.
@@ -199,6 +205,15 @@ mod tests {
         assert_eq!(packer.pack(&bytes).0, Codec::Lz4);
         observe(&mut packer, 4, 0.000_5);
         assert_eq!(packer.pack(&bytes).0, Codec::Raw, "and back");
+    }
+
+    #[test]
+    fn auto_is_on_from_the_first_byte_where_the_user_makes_the_link_slow() {
+        let bytes = text(65_536);
+        let codec = |compression, rate| Packer::new(compression).limited_to(Some(rate)).pack(&bytes).0;
+        assert_eq!(codec(Compression::Auto, 10 << 20), Codec::Lz4);
+        assert_eq!(codec(Compression::Auto, 10 << 30), Codec::Raw);
+        assert_eq!(codec(Compression::None, 10 << 20), Codec::Raw);
     }
 
     proptest! {

@@ -102,7 +102,7 @@ impl<'a> Lane<'a, ()> {
             windows: ReadAhead::new(RingDisk::new(Arc::clone(&side.disk)), plan, pool, depth),
             segments,
             digests: SegmentDigests::new(digester, segments),
-            packer: Packer::new(side.start.compression),
+            packer: Packer::new(side.start.compression).limited_to(side.start.rate_limit),
         })
     }
 }
