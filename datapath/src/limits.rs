@@ -67,6 +67,16 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that says nothing at all for this long is gone.
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// The least that a frame's bytes must come at once its first one is there,
+/// over and above one silence: 16 lanes of it share half a megabit a second, and
+/// a window is there after six minutes.
+pub const FRAME_RATE_MIN: u32 = 4 << 10;
+
+/// A lane of which nothing moves, either way, but signs of life is ended after
+/// this long. A flush of gigabytes in a page cache takes minutes; one segment
+/// that is equal on both sides is compared in this time from 112 KiB a second.
+pub const LANE_IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// An idle sender says that it is alive this often.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(15);
 

@@ -6,6 +6,7 @@
 //!           └──> a wire that cuts ┘
 //! ```
 
+mod bounds;
 mod copies;
 mod corpora;
 mod cuts;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use failback_datapath::limits::FRAME_RATE_MIN;
 use failback_datapath::pipeline::{Compression, DigestAlgorithm};
 use failback_datapath::wire::{Create, Location};
 
@@ -323,6 +324,9 @@ fn parse_size(text: &str) -> Result<u64, parse_size::Error> {
 fn parse_rate(text: &str) -> Result<u64, String> {
     match parse_size(text) {
         Ok(0) => Err("a rate of nothing would never end; leave --limit-rate out for no limit".to_owned()),
+        Ok(rate) if rate < u64::from(FRAME_RATE_MIN) => Err(format!(
+            "the other end would take a run that slow for a stuck one; at least {FRAME_RATE_MIN}"
+        )),
         Ok(rate) => Ok(rate),
         Err(error) => Err(error.to_string()),
     }
@@ -355,6 +359,12 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rate_below_what_a_peer_waits_for_is_refused() {
+        assert_eq!(parse_rate("4K"), Ok(4096));
+        assert!(parse_rate("4095").is_err() && parse_rate("0").is_err());
     }
 
     #[test]

@@ -111,6 +111,8 @@ impl Error {
                 return failure.error.reason_for_peer().map(|reason| Refused { unfinished_cursor, ..reason });
             }
             Self::Wire(wire::Error::Refused { .. } | wire::Error::Channel(_)) => return None,
+            // It broke no rule that it knows of: it may come again.
+            Self::Wire(wire::Error::Slow { .. } | wire::Error::Idle { .. }) => Code::Interrupted,
             Self::Wire(_) => Code::Protocol,
             Self::Differs { .. } => Code::Differs,
             Self::Interrupted => Code::Interrupted,

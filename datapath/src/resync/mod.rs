@@ -44,7 +44,7 @@ pub use serve::{Export, Exports, ServeEvent, Server};
 pub use settings::{Phase, Settings, Watch};
 
 use error::first_error;
-use initiate::{attend, facts};
+use initiate::{attend, carry_lane, facts};
 use segment_digests::SegmentDigests;
 
 use std::path::Path;

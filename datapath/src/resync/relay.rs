@@ -3,15 +3,15 @@
 use std::sync::OnceLock;
 
 use super::initiate::{
-    Gate, Go, LaneDone, Wanted, attend, begin, finished, join, lanes_for, open_export, part, report_of,
-    start_of,
+    Gate, Go, LaneDone, Wanted, attend, begin, carry_lane, finished, join, lanes_for, open_export, part,
+    report_of, start_of,
 };
 use super::{Error, Failure, Phase, Report, Settings, TargetState, Watch, first_error};
 use crate::limits;
 use crate::pipeline::{Digester, run_lanes};
 use crate::telemetry::{Counter, StageLatency};
 use crate::unit::to_usize;
-use crate::wire::{Connection, Create, DiskFacts, End, Kind, LinkReceiver, LinkSender, Remote, Role};
+use crate::wire::{Connection, Create, DiskFacts, End, Kind, LinkReceiver, LinkSender, Remote, Role, Start};
 
 /// Makes the export at `target` hold what the export at `source` holds.
 ///
@@ -63,19 +63,22 @@ struct Both {
 
 impl Relay<'_> {
     async fn lane(&self, lane: usize, lanes: usize) -> Result<Option<LaneDone>, Error> {
-        let mut both = if lane == 0 {
+        let (mut both, start) = if lane == 0 {
             self.begin(lanes).await?
         } else {
             let Some(go) = self.gate.pass(lane, &self.watch.cancel).await? else { return Ok(None) };
             let source = join(self.source, go.sessions[0], lane, &self.watch.cancel).await?;
-            Both { source, target: join(self.target, go.sessions[1], lane, &self.watch.cancel).await? }
+            let target = join(self.target, go.sessions[1], lane, &self.watch.cancel).await?;
+            (Both { source, target }, go.start)
         };
+        carry_lane(&both.source.sender, &mut both.source.receiver, &start).await;
+        carry_lane(&both.target.sender, &mut both.target.receiver, &start).await;
         let passed = self.pass(lane, &mut both).await;
         let passed = part(&both.source.sender, passed).await;
         part(&both.target.sender, passed).await.map(Some)
     }
 
-    async fn begin(&self, lanes: usize) -> Result<Both, Error> {
+    async fn begin(&self, lanes: usize) -> Result<(Both, Start), Error> {
         let wanted = Wanted { role: Role::Source, create: None, source: None };
         let (mut source, opened_source) = open_export(self.source, wanted, self.settings, self.watch).await?;
         let facts = opened_source.disk;
@@ -91,9 +94,9 @@ impl Relay<'_> {
         let target_session = begin(&mut target, &start, &self.watch.cancel).await?;
         let source_session = begin(&mut source, &start, &self.watch.cancel).await?;
         self.begun.get_or_init(|| (facts, opened.resumed_from));
-        self.gate.open(Go { start, sessions: [source_session, target_session] });
+        self.gate.open(Go { start: start.clone(), sessions: [source_session, target_session] });
         self.watch.enter(Phase::Copy);
-        Ok(Both { source, target })
+        Ok((Both { source, target }, start))
     }
 
     /// Passes frames both ways until both ends have ended their lane.

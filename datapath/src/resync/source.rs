@@ -34,6 +34,7 @@ impl SourceSide {
         receiver: &mut LinkReceiver,
         meter: &Meter,
     ) -> Result<End, Error> {
+        super::carry_lane(sender, receiver, &self.start).await;
         let view = View::default();
         let mut lane = Lane::new(self, number, sender, &view, meter, receiver.peer())?;
         let work = async { tokio::try_join!(lane.walk(), listen(&view, receiver, self.start.size_bytes)) };

@@ -40,6 +40,7 @@ impl TargetSide {
         receiver: &mut LinkReceiver,
         meter: &Meter,
     ) -> Result<End, Error> {
+        super::carry_lane(sender, receiver, &self.start).await;
         let credit = Credit::default();
         let mut lane = Lane::new(self, number, receiver, meter, &credit)?;
         let work = async { tokio::try_join!(announce(self, number, sender, meter, &credit), lane.receive()) };

@@ -5,7 +5,8 @@
 //! without a known certificate learns the server's certificate and nothing
 //! else; every wait ends. Never: opens a disk, decides what travels.
 //! Limits: `limits::FRAME_PAYLOAD_MAX`, `limits::CONTROL_PAYLOAD_MAX`,
-//! `limits::HANDSHAKE_TIMEOUT`, `limits::PEER_SILENCE_MAX`.
+//! `limits::HANDSHAKE_TIMEOUT`, `limits::PEER_SILENCE_MAX`, `limits::FRAME_RATE_MIN`,
+//! `limits::LANE_IDLE_MAX`.
 //!
 //! ```text
 //! frame  ── header, payload ──> link ── bytes ──> tls ── records ──> socket

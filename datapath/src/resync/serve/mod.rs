@@ -81,6 +81,23 @@ impl Drop for Held {
     }
 }
 
+/// What a connection is for.
+enum Request {
+    Open(Open),
+    Join(Join),
+}
+
+impl Request {
+    async fn receive(receiver: &mut LinkReceiver) -> Result<Self, Error> {
+        let header = receiver.receive().await?;
+        match header.kind {
+            Kind::Open => Ok(Self::Open(receiver.body(header).await?)),
+            Kind::Join => Ok(Self::Join(receiver.body(header).await?)),
+            _ => Err(receiver.unexpected(header, "Open or Join").into()),
+        }
+    }
+}
+
 impl Server {
     /// A server of `exports`, which keeps the marks of its targets in `state`,
     /// stops all its runs when `cancel` is set, and tells `observe` what happens.
@@ -193,19 +210,15 @@ impl Server {
         fingerprint: String,
     ) -> Result<(), Error> {
         wire::exchange(sender, receiver).await?;
-        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, receiver.receive());
-        let header = first.await.map_err(|_| Error::LaneMissing)??;
-        match header.kind {
-            Kind::Open => {
-                let open: Open = receiver.body(header).await?;
-                self.lead(open, sender, receiver, fingerprint).await
-            }
-            Kind::Join => {
-                let join: Join = receiver.body(header).await?;
+        let limit = limits::HANDSHAKE_TIMEOUT;
+        let slow = wire::Error::Slow { peer: receiver.peer().to_owned(), seconds: limit.as_secs() };
+        let request = tokio::time::timeout(limit, Request::receive(receiver));
+        match request.await.map_err(|_| slow)?? {
+            Request::Open(open) => self.lead(open, sender, receiver, fingerprint).await,
+            Request::Join(join) => {
                 let session = self.sessions.find(&join, &fingerprint)?;
                 session.follow(join.lane, sender, receiver).await
             }
-            _ => Err(receiver.unexpected(header, "Open or Join").into()),
         }
     }
 
