@@ -22,9 +22,17 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Operations in flight per lane and disk: deeper gained nothing on loop devices.
 pub const QUEUE_DEPTH: usize = 8;
 
-/// Window buffers of all lanes of a process together, so that memory stays
-/// within 64 MiB however many lanes there are.
-pub const BUFFERS_PER_PROCESS: usize = 32;
+/// Window buffers of all lanes of a run together: what two lanes of a source fill
+/// to their full depth.
+pub const BUFFERS_PER_RUN: usize = 32;
+
+/// Windows in the memory of a process, of all its runs together and with what
+/// their lanes hold beside their buffers: 64 MiB, and the program itself.
+pub const WINDOWS_PER_PROCESS: usize = 64;
+
+/// A run that finds no buffers waits for others to end no longer than this:
+/// somebody waits for it.
+pub const BUFFERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Lanes (threads with a ring, and a connection each over the network).
 pub const LANES_MAX: usize = 16;

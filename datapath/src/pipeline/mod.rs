@@ -5,7 +5,8 @@
 //! their bytes, digests, packed extents. Invariants: windows of a lane come in
 //! ascending order; a digest is made from the bytes as they were read; an empty
 //! pool is the backpressure. Never: writes to a disk, knows a peer.
-//! Limits: `limits::QUEUE_DEPTH` windows read ahead, `limits::BUFFERS_PER_PROCESS`.
+//! Limits: `limits::QUEUE_DEPTH` windows read ahead, `limits::BUFFERS_PER_RUN`,
+//! `limits::WINDOWS_PER_PROCESS` for all runs.
 //!
 //! ```text
 //! Segments ──> ReadAhead ──> Digester, is_zero ──> Packer ──> Throttle ──>
@@ -15,6 +16,7 @@
 //! Each lane does all of this inline on its own thread and core: measured on
 //! two cores, handing windows to worker threads costs more than it hides.
 
+mod budget;
 mod cancel;
 mod digest;
 mod lanes;
@@ -27,6 +29,7 @@ mod segments;
 mod throttle;
 mod zero;
 
+pub use budget::{Budget, Share};
 pub use cancel::{Cancel, Cancelled};
 pub use digest::{DigestAlgorithm, Digester};
 pub use lanes::{LanePanicked, default_lanes, depth_for, run_lanes};

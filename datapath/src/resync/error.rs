@@ -78,6 +78,12 @@ pub enum Error {
     /// No memory for buffers.
     #[error("no memory for the buffers of a lane: {0}")]
     Memory(#[source] io::Error),
+    /// The buffers of this process are lent to other runs.
+    #[error(
+        "all memory for runs is lent to others that go on here; try again when one of them has ended, \
+         or with fewer --streams"
+    )]
+    Busy,
     /// No random numbers from the system.
     #[error("the system gives no random numbers: {0}")]
     Random(#[source] io::Error),
@@ -147,7 +153,9 @@ impl Remediable for Error {
             Self::Failed(failure) => failure.error.remedy(),
             Self::Image(error) => error.remedy(),
             Self::LaneMissing => Remedy::Reconnect,
-            Self::TargetSmaller { .. } | Self::SameStorage { .. } | Self::Export { .. } => Remedy::Refused,
+            Self::TargetSmaller { .. } | Self::SameStorage { .. } | Self::Export { .. } | Self::Busy => {
+                Remedy::Refused
+            }
             Self::Differs { .. } => Remedy::Resync,
             Self::Interrupted | Self::Memory(_) | Self::Random(_) => Remedy::Retry,
             Self::Lane(_) => Remedy::Stop,

@@ -12,8 +12,8 @@ use super::{Error, Failure, Phase, Report, SegmentDigests, Settings, TargetState
 use crate::disk::{Disk, HoleCursor, RingDisk};
 use crate::landing::{Ticket, Writer};
 use crate::pipeline::{
-    Digester, Pool, ReadAhead, Segments, Throttle, Window, chunk_count, default_lanes, depth_for, is_zero,
-    run_lanes,
+    Digester, Pool, ReadAhead, Segments, Share, Throttle, Window, chunk_count, default_lanes, depth_for,
+    is_zero, run_lanes,
 };
 use crate::telemetry::{Counter, Latencies, Meter, Stage};
 use crate::unit::{Digest, Extent, to_usize};
@@ -84,7 +84,7 @@ impl Plan<'_> {
             super::verify::place(&mut expected, digests);
         }
         let verification = self.settings.verify.then_some((&self.digester, &expected));
-        latencies.merge(self.target.finish(verification, self.lanes, self.watch)?);
+        latencies.merge(self.target.finish(verification, &Share::whole(self.lanes), self.watch)?);
         Ok(latencies)
     }
 

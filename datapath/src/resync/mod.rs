@@ -16,6 +16,7 @@
 
 mod error;
 mod initiate;
+mod lane_progress;
 mod local;
 mod new_image;
 mod pull;
@@ -55,6 +56,12 @@ use crate::landing::StateDirectory;
 use crate::pipeline::Digester;
 use crate::telemetry::Notice;
 use crate::wire::DiskFacts;
+
+/// The pools of a lane of a source: its windows.
+const SOURCE_POOLS: [usize; 1] = [1];
+
+/// The pools of a lane of a target: its windows to compare, and data to land.
+const TARGET_POOLS: [usize; 2] = [3, 2];
 
 /// A digester with a key of this run's own, so that no digest of it can be
 /// prepared or used again.

@@ -9,8 +9,9 @@ use super::initiate::{
 use super::source::SourceSide;
 use super::{Error, Failure, Phase, Report, Settings, TargetState, Watch, first_error};
 use crate::disk::Disk;
-use crate::pipeline::{Digester, Throttle, run_lanes};
+use crate::pipeline::{Digester, Share, Throttle, run_lanes};
 use crate::telemetry::{Meter, StageLatency};
+use crate::unit::to_usize;
 use crate::wire::{Connection, Create, Remote, Role};
 
 /// Makes the export at `remote` hold what `source` holds.
@@ -106,6 +107,7 @@ impl Push<'_> {
             start: go.start.clone(),
             throttle: self.throttle.clone(),
             cancel: self.watch.cancel.clone(),
+            share: Arc::new(Share::whole(to_usize(u64::from(go.start.lanes)))),
         };
         let meter = Meter::new(Arc::clone(&self.watch.tally));
         let lane = u32::try_from(lane).unwrap_or(u32::MAX);

@@ -6,6 +6,7 @@ use super::initiate::{
     Gate, Go, LaneDone, Wanted, attend, begin, carry_lane, finished, join, lanes_for, open_export, part,
     report_of, start_of,
 };
+use super::lane_progress::LaneProgress;
 use super::{Error, Failure, Phase, Report, Settings, TargetState, Watch, first_error};
 use crate::limits;
 use crate::pipeline::{Digester, run_lanes};
@@ -115,7 +116,7 @@ impl Relay<'_> {
     }
 
     async fn forward(&self, from: &mut LinkReceiver, to: &LinkSender) -> Result<Vec<StageLatency>, Error> {
-        let mut payload = Vec::new();
+        let (mut payload, mut progress) = (Vec::new(), LaneProgress::default());
         loop {
             let header = from.receive().await?;
             if header.kind == Kind::End {
@@ -128,8 +129,8 @@ impl Relay<'_> {
             payload.resize(to_usize(u64::from(header.payload_bytes.min(limits::FRAME_PAYLOAD_MAX))), 0);
             from.read(&mut payload).await?;
             to.send(header, &[&payload]).await?;
-            if header.kind == Kind::SegmentDone {
-                self.watch.tally.add(Counter::BytesDone, header.extent.length());
+            if matches!(header.kind, Kind::Data | Kind::Zero | Kind::SegmentDone) {
+                self.watch.tally.add(Counter::BytesDone, progress.reach(header.extent));
             }
         }
     }

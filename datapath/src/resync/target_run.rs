@@ -8,7 +8,7 @@ use super::verify::{Expected, verify};
 use super::{Error, Failure, Phase, Settings, TargetState, Watch};
 use crate::disk::{Disk, RingDisk};
 use crate::landing::{Checkpoint, MarkBody, Progress};
-use crate::pipeline::{Digester, Segments};
+use crate::pipeline::{Digester, Segments, Share};
 use crate::ring;
 use crate::telemetry::{Latencies, Meter};
 
@@ -65,7 +65,7 @@ impl TargetRun {
     pub fn finish(
         &self,
         verification: Option<(&Digester, &Expected)>,
-        lanes: usize,
+        share: &Share,
         watch: &Watch,
     ) -> Result<Latencies, Error> {
         if self.dry_run {
@@ -80,7 +80,7 @@ impl TargetRun {
                 self.size_bytes,
                 digester,
                 expected,
-                lanes,
+                share,
                 &watch.cancel,
                 &watch.tally,
             )?);

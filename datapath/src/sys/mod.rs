@@ -5,7 +5,7 @@
 //! block states why it is sound; nothing here keeps a pointer past the value
 //! that owns the memory. Never: decides anything, retries, prints.
 //! Limits: an [`Arena`] is as large as its caller asks, and callers ask for
-//! `limits::BUFFERS_PER_PROCESS` windows at most.
+//! `limits::BUFFERS_PER_RUN` windows at most.
 
 pub mod loopback;
 

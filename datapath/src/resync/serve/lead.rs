@@ -10,12 +10,14 @@ use super::session::{LaneEvent, Session, Side};
 use super::{ServeEvent, Server};
 use crate::disk::{Disk, Purpose};
 use crate::limits;
-use crate::pipeline::{Cancel, Digester, Throttle};
+use crate::pipeline::{Cancel, Digester, Share, Throttle};
 use crate::resync::initiate::{attend, facts, part};
 use crate::resync::source::SourceSide;
 use crate::resync::target::TargetSide;
 use crate::resync::target_run::TargetRun;
-use crate::resync::{Error, NewImage, Settings, TargetState, Watch, check_facts, source_notices};
+use crate::resync::{
+    Error, NewImage, SOURCE_POOLS, Settings, TARGET_POOLS, TargetState, Watch, check_facts, source_notices,
+};
 use crate::unit::to_usize;
 use crate::wire::{Finished, Kind, LinkReceiver, LinkSender, Open, Opened, Role, Start, Started};
 
@@ -38,10 +40,11 @@ impl Server {
         let wait = tokio::time::timeout(limits::PEER_SILENCE_MAX, receiver.receive_message(Kind::Start));
         let start: Start = wait.await.map_err(|_| Error::LaneMissing)??;
         check_start(&start, &open, &disk, resumed_from)?;
+        let share = Arc::new(self.share(&open, &start, sender).await?);
         // A run of its own cancel, so that one failing run stops no other.
         let cancel = Cancel::default();
         let (watch, _notices) = Watch::new(cancel.clone());
-        let side = self.side(&open, &start, disk, &cancel, &watch)?;
+        let side = self.side(&open, &start, disk, share, &watch)?;
         let target = match &side {
             Side::Target(side) => Some(side.clone()),
             Side::Source(_) => None,
@@ -114,18 +117,28 @@ impl Server {
         Ok(resumed_from)
     }
 
+    /// Buffers for a run, of those that all runs of this server share.
+    async fn share(&self, open: &Open, start: &Start, sender: &LinkSender) -> Result<Share, Error> {
+        let pools: &[usize] = match open.role {
+            Role::Source => &SOURCE_POOLS,
+            Role::Target => &TARGET_POOLS,
+        };
+        let share = self.buffers.share(to_usize(u64::from(start.lanes)), pools, limits::BUFFERS_WITHIN);
+        attend(async { share.await.ok_or(Error::Busy) }, sender, &self.cancel).await
+    }
+
     fn side(
         &self,
         open: &Open,
         start: &Start,
         disk: Arc<Disk>,
-        cancel: &Cancel,
+        share: Arc<Share>,
         watch: &Watch,
     ) -> Result<Side, Error> {
-        let (start, cancel) = (start.clone(), cancel.clone());
+        let (start, cancel) = (start.clone(), watch.cancel.clone());
         if open.role == Role::Source {
             let throttle = Throttle::new(start.rate_limit);
-            return Ok(Side::Source(SourceSide { disk, start, throttle, cancel }));
+            return Ok(Side::Source(SourceSide { disk, start, throttle, share, cancel }));
         }
         let settings = Settings {
             whole: start.whole,
@@ -139,7 +152,7 @@ impl Server {
             state: self.state.clone(),
         };
         let run = Arc::new(TargetRun::begin(disk, &start.source_name, start.size_bytes, &settings, watch)?);
-        Ok(Side::Target(TargetSide { run, start, cancel, expected: Arc::default() }))
+        Ok(Side::Target(TargetSide { run, start, cancel, share, expected: Arc::default() }))
     }
 
     /// Runs the first lane here and waits for the others.
@@ -265,7 +278,7 @@ async fn finish(target: &TargetSide, start: &Start, watch: &Watch, sender: &Link
         let digester = Digester::new(begun.digest, begun.key);
         let expected = std::mem::take(&mut *target.expected.lock().unwrap_or_else(PoisonError::into_inner));
         let verification = begun.verify.then_some((&digester, &expected));
-        target.run.finish(verification, to_usize(u64::from(begun.lanes)), &watching)
+        target.run.finish(verification, &target.share, &watching)
     };
     let latencies = aside(work, sender).await.unwrap_or(Err(Error::Interrupted))?;
     let finished = Finished { counts: watch.tally.counts(), latencies: latencies.report() };

@@ -18,7 +18,7 @@ use super::Error;
 use super::initiate::part;
 use crate::landing::StateDirectory;
 use crate::limits;
-use crate::pipeline::Cancel;
+use crate::pipeline::{Budget, Cancel};
 use crate::ring;
 use crate::telemetry::Notice;
 use crate::wire::tls::{self, Accepted, ServerSettings};
@@ -65,6 +65,7 @@ pub struct Server {
     state: StateDirectory,
     sessions: Sessions,
     connections: AtomicUsize,
+    buffers: Budget,
     cancel: Cancel,
     observe: Box<dyn Fn(ServeEvent) + Send + Sync>,
 }
@@ -108,7 +109,8 @@ impl Server {
         observe: impl Fn(ServeEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let (sessions, connections) = (Sessions::default(), AtomicUsize::new(0));
-        Arc::new(Self { exports, state, sessions, connections, cancel, observe: Box::new(observe) })
+        let buffers = Budget::default();
+        Arc::new(Self { exports, state, sessions, connections, buffers, cancel, observe: Box::new(observe) })
     }
 
     /// Serves peers that connect to `listener` until the server is cancelled.
