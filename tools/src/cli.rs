@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use failback_datapath::limits::FRAME_RATE_MIN;
 use failback_datapath::pipeline::{Compression, DigestAlgorithm};
+use failback_datapath::unit::SectorSize;
 use failback_datapath::wire::{Create, Location};
 
 use crate::exit;
@@ -96,7 +97,7 @@ pub struct Sync {
     /// Print errors only
     #[arg(long, short)]
     pub quiet: bool,
-    /// A token from `failback pair`, spent if the other host is not known yet
+    /// A token from `failback pair`, spent if the other host of a failback:// end is not known yet
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The ssh program with options of its own
@@ -221,9 +222,9 @@ pub enum ImageCommand {
         /// Attach it read-only.
         #[arg(long, alias = "ro")]
         read_only: bool,
-        /// Sector size of the device.
-        #[arg(long, value_name = "BYTES", default_value = "512")]
-        sector_size: u32,
+        /// Sector size of the device: 512 or 4096, as disks have.
+        #[arg(long, value_name = "BYTES", default_value = "512", value_parser = parse_sector_size)]
+        sector_size: SectorSize,
         /// Go through the page cache.
         #[arg(long)]
         buffered: bool,
@@ -332,6 +333,15 @@ fn parse_rate(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Loop devices take what lies between, too, and no guest expects it.
+fn parse_sector_size(text: &str) -> Result<SectorSize, String> {
+    match text {
+        "512" => Ok(SectorSize::BYTES_512),
+        "4096" => Ok(SectorSize::BYTES_4096),
+        _ => Err("512 or 4096".to_owned()),
+    }
+}
+
 fn parse_export(text: &str) -> Result<NamedExport, String> {
     let form = || format!("{text:?}: write NAME=PATH or NAME=PATH,ro");
     let (name, path) = text.split_once('=').ok_or_else(form)?;
@@ -359,6 +369,12 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sectors_are_those_of_disks() {
+        assert_eq!(parse_sector_size("4096"), Ok(SectorSize::BYTES_4096));
+        assert!(["0", "1024", "2048", "0512", "4k"].iter().all(|text| parse_sector_size(text).is_err()));
     }
 
     #[test]
