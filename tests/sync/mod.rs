@@ -10,6 +10,7 @@
 //! ```
 
 mod aliases;
+mod creation;
 mod damage;
 mod descriptors;
 mod disks;

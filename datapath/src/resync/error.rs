@@ -34,6 +34,19 @@ pub enum Error {
         /// Its size.
         source_bytes: u64,
     },
+    /// The target is of another kind than the one asked for.
+    #[error(
+        "target {target} is there already and is no {wanted}, but: {found}; leave --format out to write to it as \
+         it is, or name a new one"
+    )]
+    OtherKind {
+        /// The target's name.
+        target: String,
+        /// What it is.
+        found: disk::Kind,
+        /// What `--format` asks for.
+        wanted: disk::Kind,
+    },
     /// Source and target are one storage.
     #[error("source {source_name} and target {target} are the same storage: {overlap}; nothing was written")]
     SameStorage {
@@ -153,9 +166,11 @@ impl Remediable for Error {
             Self::Failed(failure) => failure.error.remedy(),
             Self::Image(error) => error.remedy(),
             Self::LaneMissing => Remedy::Reconnect,
-            Self::TargetSmaller { .. } | Self::SameStorage { .. } | Self::Export { .. } | Self::Busy => {
-                Remedy::Refused
-            }
+            Self::TargetSmaller { .. }
+            | Self::SameStorage { .. }
+            | Self::Export { .. }
+            | Self::OtherKind { .. }
+            | Self::Busy => Remedy::Refused,
             Self::Differs { .. } => Remedy::Resync,
             Self::Interrupted | Self::Memory(_) | Self::Random(_) => Remedy::Retry,
             Self::Lane(_) => Remedy::Stop,

@@ -1,6 +1,7 @@
 //! The end that begins a run with another host: what is common to push, pull
 //! and relay.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -195,6 +196,12 @@ pub(super) fn facts(disk: &Disk) -> DiskFacts {
         storage: disk.storage().clone(),
         notices: disk.notices().to_vec(),
     }
+}
+
+/// The name of a disk of this host that is the same from every folder.
+pub(super) fn full_name(path: &Path) -> String {
+    let full = path.canonicalize().or_else(|_| std::path::absolute(path));
+    full.unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 /// What a lane measured here, and what it was told of the other end.

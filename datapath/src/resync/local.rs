@@ -33,7 +33,7 @@ pub fn synchronize(
     super::check_pair(&source, &target, settings, watch).map_err(untouched)?;
     let digester = super::new_digester(settings).map_err(untouched)?;
     let size_bytes = source.size_bytes();
-    let name = source.path().display().to_string();
+    let name = super::full_name(source.path());
     let target = TargetRun::begin(target, &name, size_bytes, settings, watch).map_err(untouched)?;
     let segments = Segments::new(size_bytes);
     let lanes = settings.lanes.unwrap_or_else(default_lanes).min(to_usize(segments.count())).max(1);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::disk::{image, vmdk};
+use crate::disk::{Disk, image, vmdk};
 use crate::wire::Create;
 
 /// The files of an image made for this run. Dropped without [`Self::keep`], they
@@ -29,6 +29,19 @@ impl NewImage {
             Create::VmdkFlat => image::create_vmdk_flat(path, size_bytes, vmdk::CreateType::MonolithicFlat),
         };
         Ok(Self { files: files? })
+    }
+
+    /// The image that [`Self::make`] would make, as it would read: `None` where
+    /// there is one already.
+    ///
+    /// # Errors
+    /// [`Error::Image`], where it is seen without making anything.
+    pub fn rehearse(path: &Path, create: Create, size_bytes: u64) -> Result<Option<Disk>, Error> {
+        if path.symlink_metadata().is_ok() {
+            return Ok(None);
+        }
+        image::check_place(path)?;
+        Ok(Some(Disk::imagined(path, create.kind(), size_bytes)))
     }
 
     /// Something was written to it.

@@ -96,13 +96,13 @@ impl<F: Fn(u64) -> Result<Disk, Error> + Sync> Pull<'_, F> {
 
     fn prepare(&self, source: &DiskFacts, lanes: usize) -> Result<(TargetRun, Go), Error> {
         let target = Arc::new((self.open_target)(source.size_bytes)?);
+        super::check_kind(&facts(&target), self.settings)?;
         super::check_facts(source, &facts(&target), self.watch)?;
         for notice in target.notices() {
             self.watch.notice(notice.clone());
         }
-        let size_bytes = source.size_bytes;
-        let target = TargetRun::begin(target, &source.name, size_bytes, self.settings, self.watch)?;
-        let name = source.name.clone();
+        let (size_bytes, name) = (source.size_bytes, self.remote.location().to_string());
+        let target = TargetRun::begin(target, &name, size_bytes, self.settings, self.watch)?;
         let start = start_of(self.settings, &self.digester, size_bytes, lanes, target.resumed_from, name);
         Ok((target, Go { start, sessions: [[0; 16]; 2] }))
     }

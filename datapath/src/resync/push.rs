@@ -78,14 +78,15 @@ impl Push<'_> {
         let source = facts(&self.source);
         let wanted = Wanted { role: Role::Target, create: self.create, source: Some(source.clone()) };
         let (mut connection, opened) = open_export(self.remote, wanted, self.settings, self.watch).await?;
+        super::check_kind(&opened.disk, self.settings)?;
         super::check_facts(&source, &opened.disk, self.watch)?;
         if let Some(cursor) = opened.resumed_from {
             self.resumed_from.get_or_init(|| cursor);
             self.watch.notice(super::resuming(&opened.disk.name, cursor));
         }
         let size_bytes = self.source.size_bytes();
-        let start =
-            start_of(self.settings, &self.digester, size_bytes, lanes, opened.resumed_from, source.name);
+        let name = super::full_name(self.source.path());
+        let start = start_of(self.settings, &self.digester, size_bytes, lanes, opened.resumed_from, name);
         let session = begin(&mut connection, &start, &self.watch.cancel).await?;
         let go = Go { start, sessions: [session; 2] };
         self.gate.open(go.clone());

@@ -85,11 +85,12 @@ impl Relay<'_> {
         let facts = opened_source.disk;
         let wanted = Wanted { role: Role::Target, create: self.create, source: Some(facts.clone()) };
         let (mut target, opened) = open_export(self.target, wanted, self.settings, self.watch).await?;
+        super::check_kind(&opened.disk, self.settings)?;
         super::check_facts(&facts, &opened.disk, self.watch)?;
         if let Some(cursor) = opened.resumed_from {
             self.watch.notice(super::resuming(&opened.disk.name, cursor));
         }
-        let (size_bytes, name) = (facts.size_bytes, facts.name.clone());
+        let (size_bytes, name) = (facts.size_bytes, self.source.location().to_string());
         let start = start_of(self.settings, &self.digester, size_bytes, lanes, opened.resumed_from, name);
         // The target first: it marks itself before the source sends anything.
         let target_session = begin(&mut target, &start, &self.watch.cancel).await?;

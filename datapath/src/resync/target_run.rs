@@ -43,7 +43,7 @@ impl TargetRun {
         let mark = if settings.dry_run {
             None
         } else {
-            let target_name = disk.path().display().to_string();
+            let target_name = super::full_name(disk.path());
             let mut body = MarkBody::new(target_name, source_name.to_owned(), size_bytes, settings.whole);
             body.cursor_bytes =
                 earlier.map(|mark| mark.body().clone()).map_or(0, |old| body.cursor_kept(&old));

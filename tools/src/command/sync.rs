@@ -59,6 +59,7 @@ enum End {
 }
 
 fn synchronize(arguments: &Sync, cancel: Cancel, output: &Output) -> Result<Report, Problem> {
+    check_token(arguments)?;
     let source = end(arguments, &arguments.source)?;
     let target = end(arguments, &arguments.target)?;
     let settings = settings(arguments);
@@ -130,10 +131,13 @@ fn open_target(
     settings: &Settings,
     made: &Made,
 ) -> Result<disk::Disk, resync::Error> {
+    let create = wanted_image(arguments, path);
     if settings.dry_run {
-        return Ok(disk::open(path, Purpose::Rehearsal)?);
+        let rehearse = |create| NewImage::rehearse(path, create, size_bytes);
+        let imagined = create.map(rehearse).transpose()?.flatten();
+        return imagined.map_or_else(|| Ok(disk::open(path, Purpose::Rehearsal)?), Ok);
     }
-    if let Some(create) = wanted_image(arguments, path) {
+    if let Some(create) = create {
         *made.lock().unwrap_or_else(PoisonError::into_inner) = NewImage::make(path, create, size_bytes)?;
     }
     Ok(disk::open(path, Purpose::Target)?)
@@ -160,8 +164,20 @@ fn settings(arguments: &Sync) -> Settings {
         verify: arguments.verify,
         dry_run: arguments.dry_run,
         live: arguments.live,
+        format: arguments.format.map(Create::from),
         state: paths::targets(arguments.state.as_ref()),
     }
+}
+
+/// A token that nobody would spend was meant for something else.
+fn check_token(arguments: &Sync) -> Result<(), Problem> {
+    let is_served = |location: &Location| matches!(location, Location::Served { .. });
+    if arguments.token_file.is_some() && !is_served(&arguments.source) && !is_served(&arguments.target) {
+        let message =
+            "--token-file pairs with the host of a failback:// end, and there is none; leave it out";
+        return Err(Problem::setup(Exit::Refused, &message));
+    }
+    Ok(())
 }
 
 fn end(arguments: &Sync, location: &Location) -> Result<End, Problem> {

@@ -55,6 +55,11 @@ impl Identity {
         Self { base, offset: 0, stable: true }
     }
 
+    /// Of a disk that is not there; no state is kept for it.
+    pub(in crate::disk) fn imagined(path: &Path) -> Self {
+        Self { base: format!("imagined:{}", path.display()), offset: 0, stable: false }
+    }
+
     #[cfg(test)]
     pub(super) fn new_for_test(base: &str) -> Self {
         Self::stable(base.to_owned())

@@ -134,6 +134,11 @@ impl fmt::Display for Overlap {
 }
 
 impl Storage {
+    /// What a disk that is not there yet stands for: nothing.
+    pub(in crate::disk) const fn nowhere() -> Self {
+        Self { boot_id: String::new(), footprints: Vec::new(), stack: BTreeSet::new() }
+    }
+
     /// What `file`, opened from `path`, stands for. `path` is for messages only.
     ///
     /// # Errors

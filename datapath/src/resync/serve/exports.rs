@@ -51,10 +51,14 @@ impl Export {
             let reason = format!("{}: exported for reading only", self.path.display());
             return Err(Error::Export { reason });
         }
-        let made = match create.filter(|_| role == Role::Target) {
-            Some((create, size_bytes)) => NewImage::make(&self.path, create, size_bytes)?,
-            None => NewImage::default(),
-        };
+        let mut made = NewImage::default();
+        if let Some((create, size_bytes)) = create.filter(|_| role == Role::Target) {
+            if purpose != Purpose::Rehearsal {
+                made = NewImage::make(&self.path, create, size_bytes)?;
+            } else if let Some(imagined) = NewImage::rehearse(&self.path, create, size_bytes)? {
+                return Ok((imagined, made));
+            }
+        }
         Ok((disk::open(&self.path, purpose)?, made))
     }
 }

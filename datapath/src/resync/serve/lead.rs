@@ -44,7 +44,8 @@ impl Server {
         // A run of its own cancel, so that one failing run stops no other.
         let cancel = Cancel::default();
         let (watch, _notices) = Watch::new(cancel.clone());
-        let side = self.side(&open, &start, disk, share, &watch)?;
+        let begun = Start { source_name: format!("{peer}:{}", start.source_name), ..start.clone() };
+        let side = self.side(&open, &begun, disk, share, &watch)?;
         let target = match &side {
             Side::Target(side) => Some(side.clone()),
             Side::Source(_) => None,
@@ -84,8 +85,7 @@ impl Server {
             (Role::Target, false) => Purpose::Target,
         };
         let size_bytes = open.source.as_ref().map_or(0, |source| source.size_bytes);
-        let create =
-            open.create.filter(|_| !open.dry_run && size_bytes > 0).map(|create| (create, size_bytes));
+        let create = open.create.filter(|_| size_bytes > 0).map(|create| (create, size_bytes));
         self.exports.find(&open.export)?.open(open.role, purpose, create)
     }
 
@@ -149,6 +149,7 @@ impl Server {
             verify: start.verify,
             dry_run: start.dry_run || open.dry_run,
             live: false,
+            format: None,
             state: self.state.clone(),
         };
         let run = Arc::new(TargetRun::begin(disk, &start.source_name, start.size_bytes, &settings, watch)?);
