@@ -18,6 +18,7 @@ mod lanes;
 mod proxy;
 mod raw;
 mod refusals;
+mod remote_kinds;
 mod savings;
 mod ssh;
 mod strangers;

@@ -13,7 +13,7 @@ mod aliases;
 mod creation;
 mod damage;
 mod descriptors;
-mod disks;
+pub mod disks;
 mod images;
 mod interruption;
 mod kinds;
