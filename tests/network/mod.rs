@@ -21,4 +21,5 @@ mod refusals;
 mod remote_kinds;
 mod savings;
 mod ssh;
+mod ssh_interruptions;
 mod strangers;
