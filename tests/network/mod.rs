@@ -23,3 +23,4 @@ mod savings;
 mod ssh;
 mod ssh_interruptions;
 mod strangers;
+mod verification;
