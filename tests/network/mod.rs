@@ -16,6 +16,7 @@ mod hosts;
 mod interruptions;
 mod lanes;
 mod proxy;
+mod rates;
 mod raw;
 mod refusals;
 mod remote_kinds;
