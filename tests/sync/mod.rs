@@ -4,6 +4,7 @@
 //! ```text
 //! disks ─ every kind of disk, written and read without failback
 //! kinds, sizes, options, sparse      what a run does
+//! buffered, terminal                 and how it is seen to do it
 //! refusals, aliases, descriptors     what it does not do
 //! interruption, damage, property     what goes wrong meanwhile
 //! images, ordinary_user              the rest
@@ -11,6 +12,7 @@
 
 mod aliases;
 mod creation;
+mod buffered;
 mod damage;
 mod descriptors;
 pub mod disks;
