@@ -25,6 +25,7 @@ mod property;
 mod refusals;
 mod sizes;
 mod sparse;
+mod terminal;
 mod written;
 
 use std::ffi::OsString;
