@@ -7,6 +7,7 @@
 //! ```
 
 mod bounds;
+mod chance;
 mod copies;
 mod corpora;
 mod cuts;
