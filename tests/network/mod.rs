@@ -10,6 +10,7 @@ mod bounds;
 mod chance;
 mod copies;
 mod corpora;
+mod cursors;
 mod cuts;
 mod hostile_client;
 mod hostile_server;
