@@ -78,3 +78,10 @@ pub const PAIRING_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// Wrong pairing proofs after which a token is void.
 pub const PAIRING_ATTEMPTS_MAX: u32 = 5;
+
+/// Plain bytes of a delta: large enough that its header, its flush at the target
+/// and a round trip cost little, small enough that a lane holds several.
+pub const DELTA_BYTES_MAX: u32 = 4 << 20;
+
+/// Entries of a delta: 4 MiB of the smallest chunks, 4 KiB each.
+pub const DELTA_ENTRIES_MAX: u32 = 1024;
