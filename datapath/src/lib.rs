@@ -25,3 +25,4 @@ pub mod wire;
 pub mod journal;
 pub mod landing;
 pub mod resync;
+pub mod role;

@@ -85,3 +85,15 @@ pub const DELTA_BYTES_MAX: u32 = 4 << 20;
 
 /// Entries of a delta: 4 MiB of the smallest chunks, 4 KiB each.
 pub const DELTA_ENTRIES_MAX: u32 = 1024;
+
+/// Deltas that an agent may have sent and its target not yet taken in: 32 MiB,
+/// which keeps a link of 1 Gbit/s busy over a quarter of a second.
+pub const DELTAS_IN_FLIGHT: u32 = 8;
+
+/// Windows that an agent may have offered and its target not yet answered.
+pub const OFFERS_IN_FLIGHT: usize = 8;
+
+/// What the disks of a frozen machine may still have to read, in locked memory
+/// that is there before the freeze: 64 MiB are read in less than the budget of a
+/// freeze, 1 s, from any disk worth protecting.
+pub const REMAINDER_BYTES_MAX: u64 = 64 << 20;

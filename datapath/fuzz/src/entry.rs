@@ -4,11 +4,13 @@
 //! The fuzz targets call these functions, and so does an ordinary test, with
 //! every file under `corpus/`.
 
+use failback_datapath::delta::{Content, Packed};
 use failback_datapath::disk::vmdk::{Descriptor, Encoding, sniff};
 use failback_datapath::limits;
-use failback_datapath::pipeline::{Codec, unpack};
+use failback_datapath::pipeline::{Codec, Digester, unpack, unseal};
 use failback_datapath::wire::{
-    End, Finished, HEADER_BYTES, Header, Join, Location, Open, Opened, Refused, Start, Started,
+    Cut, End, Fence, Fenced, Finished, HEADER_BYTES, Header, Join, Location, Open, Opened, Point, Progress,
+    Protect, Protecting, Refused, Remark, Start, Started,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,6 +84,14 @@ pub fn control_message(bytes: &[u8]) {
     read_again::<End>(bytes);
     read_again::<Finished>(bytes);
     read_again::<Refused>(bytes);
+    read_again::<Protect>(bytes);
+    read_again::<Protecting>(bytes);
+    read_again::<Cut>(bytes);
+    read_again::<Point>(bytes);
+    read_again::<Remark>(bytes);
+    read_again::<Fence>(bytes);
+    read_again::<Fenced>(bytes);
+    read_again::<Progress>(bytes);
 }
 
 /// What is read reads the same once written. A reason of a newer version is
@@ -101,5 +111,26 @@ pub fn unpack_extent(bytes: &[u8]) {
     let mut into = vec![0; usize::from(u16::from_le_bytes([*low, *high]))];
     if let Err(error) = unpack(codec, packed, &mut into) {
         assert_eq!(error.expected_bytes, into.len());
+    }
+}
+
+/// A delta; whatever opens has just the bytes that its digests were made of.
+pub fn delta(bytes: &[u8]) {
+    match Packed::decode(bytes) {
+        Ok(packed) => {
+            assert_eq!(packed.encode(), bytes);
+            let shape = packed.head().header().shape;
+            let digester = Digester::new(shape.algorithm, [7; 32]);
+            let Ok((opened, _)) = unseal(packed, &digester, Vec::new()) else { return };
+            let mut end = 0;
+            for entry in opened.entries() {
+                assert!(entry.extent.offset() >= end && shape.chunk.fits(entry.extent, shape.disk_bytes));
+                end = entry.extent.end();
+                if let Content::Data { digest, .. } = entry.content {
+                    assert_eq!(digester.digest(opened.bytes(entry)), digest);
+                }
+            }
+        }
+        Err(error) => assert!(error.to_string().len() < 1024),
     }
 }
