@@ -18,6 +18,7 @@ pub mod error;
 pub mod telemetry;
 pub mod sys;
 pub mod ring;
+pub mod delta;
 pub mod disk;
 pub mod pipeline;
 pub mod wire;

@@ -127,3 +127,10 @@ pub const PAIR_BYTES_MAX: u64 = 64 << 10;
 /// By how much the wall clock may drift from the monotonic one between two
 /// looks before expiry by age is paused: more than time synchronization slews.
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
+
+/// Plain bytes of a delta: large enough that its header, its flush at the target
+/// and a round trip cost little, small enough that a lane holds several.
+pub const DELTA_BYTES_MAX: u32 = 4 << 20;
+
+/// Entries of a delta: 4 MiB of the smallest chunks, 4 KiB each.
+pub const DELTA_ENTRIES_MAX: u32 = 1024;

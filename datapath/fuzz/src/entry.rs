@@ -44,7 +44,7 @@ pub fn frame_header(bytes: &[u8]) {
     let size = u64::from_le_bytes(*size);
     match Header::decode(header) {
         Ok(decoded) => {
-            assert!(decoded.payload_bytes <= limits::FRAME_PAYLOAD_MAX);
+            assert!(decoded.payload_bytes <= 2 * limits::DELTA_BYTES_MAX);
             assert_eq!(decoded.encode(), *header);
             if decoded.check_chunks(size).is_ok() {
                 assert!(!decoded.extent.is_empty() && decoded.extent.end() <= size);
