@@ -134,3 +134,11 @@ pub const DELTA_BYTES_MAX: u32 = 4 << 20;
 
 /// Entries of a delta: 4 MiB of the smallest chunks, 4 KiB each.
 pub const DELTA_ENTRIES_MAX: u32 = 1024;
+
+/// Windows of a replica, half of them for reads and half for writes: one for
+/// each operation in flight, 16 MiB for a disk.
+pub const REPLICA_WINDOWS: usize = 2 * QUEUE_DEPTH;
+
+/// Strokes of a rewind (4 MiB each) between two flushes of the target: what a
+/// crash makes it write again.
+pub const STROKES_PER_CHECKPOINT: usize = 64;

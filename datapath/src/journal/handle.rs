@@ -14,6 +14,8 @@ pub struct Recovery {
     pub open_epoch: Epoch,
     /// Everything up to this delta of it is durable on the target.
     pub landed: DeltaNumber,
+    /// Manifest of the open epoch up to that delta.
+    pub manifest: crate::delta::Manifest,
     /// Chunks that hold old bytes, new bytes, or some of each: their batches were
     /// durable, and whether they were overwritten is not known.
     pub suspect: RoaringBitmap,
@@ -69,7 +71,7 @@ impl<V: Volume> Journal<V> {
         Err(Error::Broken)
     }
     /// Records durably that the target was flushed after `delta` was written.
-    pub async fn landed(&mut self, _delta: DeltaNumber) -> Result<(), Error> {
+    pub async fn landed(&mut self, _delta: DeltaNumber, _manifest: [u8; 32]) -> Result<(), Error> {
         Err(Error::Broken)
     }
     /// Closes the open epoch. The target was flushed.

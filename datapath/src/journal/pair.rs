@@ -38,10 +38,14 @@ pub enum PairState {
     /// The first synchronization is not finished: no point, no before-images,
     /// never offered as a disk.
     Initial,
+    /// The first synchronization was given up: what is on the target is no disk.
+    Corrupted,
     /// Deltas land; points are made.
     Protected,
     /// As protected, while the two disks are brought together by digests.
     Resyncing,
+    /// On its way back to its newest point: a resynchronization was given up.
+    RollingBack,
     /// The source has stopped for good: nothing lands any more.
     Fenced,
     /// The target is on its way to this point.
@@ -62,8 +66,10 @@ impl fmt::Display for PairState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Initial => f.write_str("in its first synchronization"),
+            Self::Corrupted => f.write_str("corrupted: its first synchronization was given up"),
             Self::Protected => f.write_str("protected"),
             Self::Resyncing => f.write_str("resynchronizing"),
+            Self::RollingBack => f.write_str("going back to its newest point"),
             Self::Fenced => f.write_str("fenced"),
             Self::Rewinding { to } => write!(f, "being rewound to point {to}"),
             Self::Rewound { at } => write!(f, "rewound to point {at}"),
