@@ -26,8 +26,9 @@ pub(super) const BUFFER_BYTES: usize = HEAD_BYTES_MAX + limits::BATCH_IMAGE_BYTE
 
 /// Gathers what a part of the open epoch will overwrite. From [`super::Journal::batch`].
 pub struct Batch {
-    pub(super) buffer: Buffer,
-    pub(super) packer: Packer,
+    /// `None` only while it is being written.
+    buffer: Option<Buffer>,
+    packer: Packer,
     pub(super) entries: Vec<Entry>,
     pub(super) payload_bytes: usize,
     pub(super) delta: DeltaNumber,
@@ -37,7 +38,7 @@ pub struct Batch {
 impl Batch {
     pub(super) fn new(buffer: Buffer) -> Self {
         Self {
-            buffer,
+            buffer: Some(buffer),
             packer: Packer::new(Compression::Lz4),
             entries: Vec::with_capacity(limits::BATCH_CHUNKS_MAX),
             payload_bytes: 0,
@@ -90,7 +91,8 @@ impl Batch {
         }
         let (codec, packed) = self.packer.pack(bytes);
         let start = HEAD_BYTES_MAX + self.payload_bytes;
-        let place = self.buffer.bytes_mut().get_mut(start..start + packed.len()).ok_or_else(full)?;
+        let place = self.buffer.as_mut().ok_or_else(full)?.bytes_mut();
+        let place = place.get_mut(start..start + packed.len()).ok_or_else(full)?;
         place.copy_from_slice(packed);
         let length = packed.len();
         let before = Before::Stored(Place {
@@ -130,6 +132,16 @@ impl Batch {
         })?;
         self.entries.push(Entry { chunk, before, old, new: Some(new) });
         Ok(())
+    }
+
+    /// Lends its buffer to a write.
+    pub(super) fn take_buffer(&mut self) -> Result<Buffer, Error> {
+        self.buffer.take().ok_or_else(full)
+    }
+
+    /// Takes it back.
+    pub(super) fn give_buffer(&mut self, buffer: Buffer) {
+        self.buffer = Some(buffer);
     }
 
     /// Bytes of its head.

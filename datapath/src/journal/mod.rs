@@ -14,12 +14,18 @@ mod batch;
 mod entry;
 mod error;
 mod field;
+mod files;
 mod handle;
 mod image;
+mod log;
+mod merge;
+mod page;
 mod pair;
 mod point;
 mod record;
 mod retention;
+mod table;
+mod table_writer;
 mod volume;
 
 pub use batch::Batch;
