@@ -146,7 +146,7 @@ impl File {
         for pending in &self.pending {
             if random.happens(chance) {
                 let torn = random.happens(30);
-                pending.apply(Rc::make_mut(&mut bytes), |random| !torn || random.happens(50), random);
+                pending.apply(Rc::make_mut(&mut bytes).as_mut_slice(), |random| !torn || random.happens(50), random);
             }
         }
         bytes
