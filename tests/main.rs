@@ -15,6 +15,7 @@
 )]
 
 mod bench_command;
+mod crash;
 mod demo;
 mod fixture;
 mod house;

@@ -79,6 +79,55 @@ pub const PAIRING_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Wrong pairing proofs after which a token is void.
 pub const PAIRING_ATTEMPTS_MAX: u32 = 5;
 
+/// Chunks of one protected disk: a bitmap of them is 32 MiB, and a disk of
+/// 62 TiB has 65 million of 1 MiB.
+pub const PROTECTED_CHUNKS_MAX: u64 = 1 << 28;
+
+/// Chunks of one batch of the journal: its head is then 48 KiB, which a scan
+/// reads at once.
+pub const BATCH_CHUNKS_MAX: usize = 1024;
+
+/// Before-images of one batch, before packing: what a delta of the largest size
+/// overwrites, so that a delta costs one append and one flush.
+pub const BATCH_IMAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A segment of the journal where its pair does not say otherwise: small beside
+/// a volume, so that expiry gives space back early; large enough that a new one
+/// every few seconds is the most that a fast disk asks for.
+pub const JOURNAL_SEGMENT_BYTES: u32 = 256 << 20;
+
+/// The largest segment that may be asked for: positions in it are 32 bits.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u32 = 1 << 30;
+
+/// Entries of the open epoch in memory (about 100 bytes each); more are spilled
+/// to the retention volume as sorted runs.
+pub const OPEN_ENTRIES_MAX: usize = 1 << 18;
+
+/// Indexes merged into one: a lookup probes at most two times fifteen files of each level.
+pub const MERGE_FAN: u64 = 16;
+
+/// Pages (4 KiB) of indexes and digests that a journal keeps in memory: 16 MiB.
+pub const JOURNAL_PAGES_CACHED: usize = 4096;
+
+/// Files of a journal that are open at once: those that a lookup probes stay open.
+pub const JOURNAL_FILES_OPEN: usize = 96;
+
+/// Chunks that one lookup asks for: an operation of 1 MiB has 256 of the smallest.
+pub const LOOKUP_CHUNKS_MAX: u64 = 1024;
+
+/// A point's name in bytes: a line on a screen.
+pub const POINT_NAME_MAX: usize = 256;
+
+/// Points that are pinned at once in one journal.
+pub const PINS_MAX: usize = 1024;
+
+/// The file that describes a pair: some hundreds of bytes, and its pins.
+pub const PAIR_BYTES_MAX: u64 = 64 << 10;
+
+/// By how much the wall clock may drift from the monotonic one between two
+/// looks before expiry by age is paused: more than time synchronization slews.
+pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
+
 /// Plain bytes of a delta: large enough that its header, its flush at the target
 /// and a round trip cost little, small enough that a lane holds several.
 pub const DELTA_BYTES_MAX: u32 = 4 << 20;
@@ -97,3 +146,11 @@ pub const OFFERS_IN_FLIGHT: usize = 8;
 /// that is there before the freeze: 64 MiB are read in less than the budget of a
 /// freeze, 1 s, from any disk worth protecting.
 pub const REMAINDER_BYTES_MAX: u64 = 64 << 20;
+
+/// Windows of a replica, half of them for reads and half for writes: one for
+/// each operation in flight, 16 MiB for a disk.
+pub const REPLICA_WINDOWS: usize = 2 * QUEUE_DEPTH;
+
+/// Strokes of a rewind (4 MiB each) between two flushes of the target: what a
+/// crash makes it write again.
+pub const STROKES_PER_CHECKPOINT: usize = 64;

@@ -10,6 +10,31 @@
 //! Batch ──append──> segment ──close──> index of the epoch ──merge──> index of many
 //! ```
 
+mod batch;
+mod entry;
+mod error;
+mod field;
+mod files;
+mod handle;
+mod image;
+mod log;
+mod merge;
+mod page;
+mod pair;
+mod point;
+mod record;
+mod retention;
+mod table;
+mod table_writer;
 mod volume;
 
+pub use batch::Batch;
+pub use entry::{Before, Place};
+pub use error::Error;
+pub use handle::{Appended, Journal, Recovery};
+pub use image::BeforeImage;
+pub use pair::{Pair, PairState, SecretKey};
+pub use point::{PointKind, PointRecord};
+pub use record::{Frame, LogPosition, RecordKind};
+pub use retention::{Clock, Expired, Paused, RetentionPolicy, Space};
 pub use volume::{Volume, VolumeFile};

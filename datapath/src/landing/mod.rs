@@ -8,6 +8,8 @@
 //! source, decides what differs.
 //! Limits: `limits::QUEUE_DEPTH` writes in flight a lane, `limits::CHECKPOINT_EVERY`.
 
+pub mod replica;
+
 mod checkpoint;
 mod error;
 mod mark;

@@ -1,0 +1,86 @@
+//! Recording a run, and cutting it at every flush and in between.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use failback_datapath::landing::replica::Replica;
+
+use super::cut::{Moment, walk};
+use super::oracle::{Promises, Wrong, check, wrong};
+use super::play::{Milestone, Player};
+use super::script::{DISK_BYTES, Script, pair};
+use super::storage::{Directory, Disk};
+use super::tape::Tape;
+use super::world::{Lies, Shared, World};
+use crate::fixture::Random;
+
+/// A script that was played to its end, with everything that reached the storage.
+pub struct Recording<'a> {
+    script: &'a Script,
+    milestones: Vec<Milestone>,
+    tape: Tape,
+    seed: u64,
+}
+
+/// Runs a future with tasks of its own on this thread, without a ring: the
+/// simulated storage needs none.
+pub fn run<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, future)
+}
+
+/// Plays `script` on new storage and records it.
+pub fn record(script: &Script, seed: u64, lies: Lies) -> Result<Recording<'_>, Wrong> {
+    let world: Shared = Rc::new(RefCell::new(World::new(DISK_BYTES, seed)));
+    world.borrow_mut().lies = lies;
+    world.borrow_mut().record();
+    let milestones = run(async {
+        let (disk, directory) = (Disk(Rc::clone(&world)), Directory(Rc::clone(&world)));
+        let made = Replica::create(disk, directory, pair()).await;
+        let mut replica = made.map_err(|error| wrong("it is not made")(&error))?;
+        let mut player = Player::new(script, &world);
+        let played = player.play(&mut replica, script.steps.len()).await;
+        played.map_err(|error| wrong("the script does not play")(&error))?;
+        Ok::<_, Wrong>(player.milestones)
+    })?;
+    let tape = world.borrow_mut().take_tape();
+    Ok(Recording { script, milestones, tape, seed })
+}
+
+impl Recording<'_> {
+    /// Where to cut: just before and after each flush, and `more` moments by chance.
+    pub fn moments(&self, more: usize) -> Vec<usize> {
+        let mut random = Random::with_seed(self.seed);
+        let boundaries = self.tape.flush_boundaries();
+        let mut moments: Vec<usize> = boundaries.iter().flat_map(|at| [at - 1, *at]).collect();
+        moments.extend((0..more).map(|_| random.index_below(self.tape.events.len() + 1)));
+        moments.sort_unstable();
+        moments
+    }
+
+    /// Cuts at each of `moments` `times` times, and checks what is left. Every
+    /// `whole_every`th goes on to the end of the script. Gives the number of
+    /// cuts, or the first that went wrong.
+    pub fn cut(&self, moments: &[usize], times: u64, whole_every: u64) -> Result<u64, Wrong> {
+        let start = Moment::new(&[Rc::new(vec![0; DISK_BYTES])], &Default::default());
+        let mut random = Random::with_seed(self.seed);
+        let (mut cuts, mut first_wrong) = (0, None);
+        walk(start, &self.tape, moments, |at, moment| {
+            let promises = Promises::of(&self.milestones[..moment.milestones]);
+            for _ in 0..times {
+                if first_wrong.is_some() {
+                    return;
+                }
+                let seed = random.number();
+                cuts += 1;
+                let whole = cuts % whole_every == 0;
+                let checked = run(check(moment.cut(seed), self.script, &promises, whole));
+                first_wrong = checked.err().map(|what| {
+                    let events = self.tape.events.len();
+                    format!("script {}, cut {seed} after event {at} of {events}: {what}", self.seed)
+                });
+            }
+        });
+        first_wrong.map_or(Ok(cuts), Err)
+    }
+}
