@@ -19,6 +19,7 @@ pub mod telemetry;
 pub mod sys;
 pub mod ring;
 pub mod disk;
+pub mod track;
 pub mod pipeline;
 pub mod wire;
 pub mod journal;
