@@ -20,6 +20,7 @@ pub mod sys;
 pub mod ring;
 pub mod delta;
 pub mod disk;
+pub mod track;
 pub mod pipeline;
 pub mod wire;
 pub mod journal;

@@ -154,3 +154,32 @@ pub const REPLICA_WINDOWS: usize = 2 * QUEUE_DEPTH;
 /// Strokes of a rewind (4 MiB each) between two flushes of the target: what a
 /// crash makes it write again.
 pub const STROKES_PER_CHECKPOINT: usize = 64;
+
+/// What the kernel's verifier may write about a program that it refuses. It
+/// walks through about 60,000 instructions of ours; the end is what matters.
+pub const VERIFIER_LOG_BYTES: usize = 256 << 10;
+
+/// Of that, what an error shows: some twenty lines.
+pub const VERIFIER_LINES_BYTES: usize = 2 << 10;
+
+/// Types of the running kernel (`/sys/kernel/btf/vmlinux`) in bytes: Debian's are
+/// 5 to 10 MiB.
+pub const KERNEL_TYPES_BYTES_MAX: u64 = 64 << 20;
+
+/// Chunks of a tracked disk: each of its three bitmaps is then 64 MiB of kernel
+/// memory. 2 TiB in chunks of 4 KiB, 512 TiB in chunks of 1 MiB.
+pub const TRACKED_CHUNKS_MAX: u64 = 512 << 20;
+
+/// Words and pieces that one event of the tracker marks at most; bounded for the
+/// verifier, which gives up at 8192 branches. The largest request (4 GiB) in the
+/// smallest chunks takes 1054: 1024 strides of 16 words, 15 words before and
+/// after. 64 KiB chunks and larger take one word at a time, 1025.
+pub const MARK_STEPS_MAX: i32 = 1100;
+
+/// How long the kernel may take from telling that a request has completed to
+/// counting it: microseconds, unless the thread that does it is put aside.
+pub const COUNT_SETTLES: Duration = Duration::from_millis(100);
+
+/// Between two looks at a disk that found it still and unchanged, for the
+/// kernel's count to be taken as exact.
+pub const STILL_FOR: Duration = Duration::from_secs(1);
