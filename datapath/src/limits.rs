@@ -183,3 +183,20 @@ pub const COUNT_SETTLES: Duration = Duration::from_millis(100);
 /// Between two looks at a disk that found it still and unchanged, for the
 /// kernel's count to be taken as exact.
 pub const STILL_FOR: Duration = Duration::from_secs(1);
+
+/// A first attempt to connect again comes after this; each further one waits twice as long.
+pub const RECONNECT_AFTER: Duration = Duration::from_millis(500);
+
+/// No attempt to connect waits longer.
+pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Rounds before a cut must leave little within this time: a disk that changes
+/// faster than it is sent is said to, instead of being frozen for long.
+pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The remainder of a frozen machine must be read within this time: less than
+/// the watchdog's, so that a cut is given up by the agent first.
+pub const CUT_READS_WITHIN: Duration = Duration::from_millis(800);
+
+/// A target makes its point within this time, or the point is not one of the machine.
+pub const POINT_WITHIN: Duration = Duration::from_secs(120);

@@ -161,7 +161,9 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 
 pub(super) fn new_buffer(bytes: usize) -> Result<Buffer, Error> {
     let made = Arena::buffers(1, at_least_one(bytes));
-    let buffer = made.map(|mut buffers| buffers.pop()).and_then(|one| one.ok_or_else(|| io::ErrorKind::OutOfMemory.into()));
+    let buffer = made
+        .map(|mut buffers| buffers.pop())
+        .and_then(|one| one.ok_or_else(|| io::ErrorKind::OutOfMemory.into()));
     buffer.map_err(|source| Error::file("a buffer", "take memory for", source))
 }
 

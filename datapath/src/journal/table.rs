@@ -271,13 +271,7 @@ impl Table {
         self.keep(files, number, level, &lease.bytes()[..BLOCK])
     }
 
-    fn keep<V: Volume>(
-        &self,
-        files: &Files<V>,
-        number: u32,
-        level: u8,
-        bytes: &[u8],
-    ) -> Result<Page, Error> {
+    fn keep<V: Volume>(&self, files: &Files<V>, number: u32, level: u8, bytes: &[u8]) -> Result<Page, Error> {
         page::check(bytes, number, level, self.seed).map_err(|reason| self.damaged(number, reason))?;
         let page = Page::from(bytes);
         files.cache((self.id, number), &page);

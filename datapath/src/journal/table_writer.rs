@@ -128,7 +128,8 @@ impl<'a, V: Volume> TableWriter<'a, V> {
             point: name.point,
         };
         let page = header.encode(self.files.identity);
-        let page = page.ok_or_else(|| Error::Unfit { what: "this point", reason: "its name is too long".into() })?;
+        let page =
+            page.ok_or_else(|| Error::Unfit { what: "this point", reason: "its name is too long".into() })?;
         self.lease.bytes_mut()[..BLOCK].copy_from_slice(&page);
         let written = self.lease.write(&*self.file, 0, 0..BLOCK).await;
         written.map_err(|source| self.files.no_room(&self.file_name, "write", to_u64(BLOCK), source))?;

@@ -65,6 +65,9 @@ pub enum Error {
         /// What.
         what: &'static str,
     },
+    /// An operator wants the disk compared.
+    #[error("the disk is compared as ordered")]
+    Ordered,
     /// The operation was asked to stop.
     #[error("stopped")]
     Stopped,
@@ -77,7 +80,7 @@ impl Remediable for Error {
             Self::Disk(error) => error.remedy(),
             Self::Ring(error) => error.remedy(),
             Self::Landing(error) => error.remedy(),
-            Self::Memory(_) | Self::Stopped => Remedy::Retry,
+            Self::Memory(_) | Self::Stopped | Self::Ordered => Remedy::Retry,
             Self::Doubt { .. } => Remedy::Resync,
             Self::Damaged { .. } | Self::Remarked { .. } => Remedy::Reconnect,
             Self::Unfit { .. } => Remedy::Refused,
@@ -105,7 +108,7 @@ impl Remediable for LandingError {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Full(_) => Remedy::Retry,
-            Self::Unfit(_) => Remedy::Refused,
+            Self::Unfit(_) => Remedy::Reconnect,
             Self::Failed(_) => Remedy::Stop,
         }
     }

@@ -24,6 +24,8 @@ pub mod master_target;
 mod pair;
 mod table;
 #[cfg(test)]
+mod rig;
+#[cfg(test)]
 mod tests;
 
 pub use disk::{Disk, DiskAction, DiskEvent, Reason};

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod driven;
+
 /// Writes what the tables say now instead of comparing.
 const BLESS: &str = "FAILBACK_BLESS";
 

@@ -15,7 +15,10 @@ use crate::wire::{self, Cut, Fence, Header, Kind, LinkReceiver};
 pub(super) enum Incoming {
     Delta(Opened),
     /// A delta that is not what was read at the source.
-    Damaged { place: Option<delta::Place>, reason: String },
+    Damaged {
+        place: Option<delta::Place>,
+        reason: String,
+    },
     Offer(Extent, Vec<Digest>),
     Cut(Cut),
     Fence(Fence),
@@ -33,7 +36,10 @@ impl Inbox {
         let mut reading = Reading { receiver, digester: standing.digester(), shape: standing.shape };
         let task = ring::spawn(async move {
             loop {
-                let frame = reading.next().await;
+                let frame = tokio::select! {
+                    frame = reading.next() => frame,
+                    () = sender.closed() => return,
+                };
                 let is_last = !matches!(frame, Ok(ref frame) if !matches!(frame, Incoming::Damaged { .. }));
                 if sender.send(frame).await.is_err() || is_last {
                     return;

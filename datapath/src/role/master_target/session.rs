@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::incoming::{Inbox, Incoming};
-use super::{Landing, Standing, Watcher};
+use super::{Landing, PairEntry, Standing};
 use crate::delta::Opened;
 use crate::limits;
 use crate::pipeline::Cancel;
 use crate::role::table::Table;
-use crate::role::{Error, LandingError, Pair, PairAction, PairEvent};
+use crate::role::{Error, LandingError, PairAction, PairEvent};
 use crate::unit::DeltaNumber;
 use crate::wire::{
     Cut, Fence, Fenced, Intent, Kind, LinkReceiver, LinkSender, Point, Protect, Protecting, Remark,
@@ -19,7 +19,7 @@ use crate::wire::{
 /// One session.
 pub(super) struct Session<'a, L> {
     landing: &'a mut L,
-    watcher: &'a dyn Watcher,
+    watcher: &'a PairEntry,
     sender: &'a LinkSender,
     peer: String,
     /// Deltas landed since the last checkpoint.
@@ -33,7 +33,7 @@ pub(super) struct Session<'a, L> {
 /// Whatever ended the session.
 pub(super) async fn attend<L: Landing>(
     landing: &mut L,
-    watcher: &dyn Watcher,
+    watcher: &PairEntry,
     protect: &Protect,
     sender: &LinkSender,
     receiver: LinkReceiver,
