@@ -20,3 +20,4 @@ mod fixture;
 mod house;
 mod network;
 mod sync;
+mod track;
