@@ -66,8 +66,17 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
     let before = disk.digests();
     let mut agent = hold(&scratch, &disk);
     let mut writer = program("fio");
-    writer.args(["--name=churn", "--rw=randwrite", "--direct=1", "--ioengine=libaio", "--iodepth=8", "--bs=4k"]);
-    writer.args(["--io_size=128m", "--randrepeat=0"]).arg(format!("--filename={}", disk.device.path().display()));
+    writer.args([
+        "--name=churn",
+        "--rw=randwrite",
+        "--direct=1",
+        "--ioengine=libaio",
+        "--iodepth=8",
+        "--bs=4k",
+    ]);
+    writer
+        .args(["--io_size=128m", "--randrepeat=0"])
+        .arg(format!("--filename={}", disk.device.path().display()));
     let writer = Running::start(&mut writer);
     for _ in 0..8 {
         std::thread::sleep(Duration::from_millis(random.below(120)));
@@ -84,7 +93,8 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
     let mut seen = tracker.restart();
     assert!(!seen.is_empty(), "something was in transit");
     tracker.drain(Parity::Odd, u64::MAX, &mut seen).expect("nothing is doubted");
-    let changed = (0_u64..).zip(before.iter().zip(disk.digests())).filter(|(_, (before, after))| *before != after);
+    let changed =
+        (0_u64..).zip(before.iter().zip(disk.digests())).filter(|(_, (before, after))| *before != after);
     let missed: Vec<u64> = changed.map(|(chunk, _)| chunk).filter(|chunk| !seen.contains(*chunk)).collect();
     assert!(missed.is_empty(), "{missed:?}");
     disk.assert_trusted(&mut tracker);
@@ -98,8 +108,17 @@ fn an_upgrade_replaces_the_programs_at_work() {
     let before = disk.digests();
     let mut tracker = disk.install();
     let mut writer = program("fio");
-    writer.args(["--name=churn", "--rw=randwrite", "--direct=1", "--ioengine=libaio", "--iodepth=8", "--bs=4k"]);
-    writer.args(["--io_size=96m", "--randrepeat=0"]).arg(format!("--filename={}", disk.device.path().display()));
+    writer.args([
+        "--name=churn",
+        "--rw=randwrite",
+        "--direct=1",
+        "--ioengine=libaio",
+        "--iodepth=8",
+        "--bs=4k",
+    ]);
+    writer
+        .args(["--io_size=96m", "--randrepeat=0"])
+        .arg(format!("--filename={}", disk.device.path().display()));
     let writer = Running::start(&mut writer);
     for version in 0..5 {
         // Word 7: the digest of the programs, here that of another agent.

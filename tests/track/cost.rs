@@ -29,7 +29,10 @@ fn nanoseconds_for_each_event() {
             run(command.args(["--io_size=64m", &format!("--bs={block}")]));
             let told = tracker.statistics();
             let each = told.measured_ns / told.measured_runs.max(1);
-            println!("{chunk_bytes:>7} {block:>7} {:>8} {each:>10} {:>15}", told.measured_runs, told.dirty_chunks);
+            println!(
+                "{chunk_bytes:>7} {block:>7} {:>8} {each:>10} {:>15}",
+                told.measured_runs, told.dirty_chunks
+            );
         }
     }
 }

@@ -112,7 +112,8 @@ fn a_kernel_that_stops_counting_is_no_doubt() {
         std::fs::write(&switch, value).expect("root may");
         assert_eq!(tracker.device().is_counted(), value == "1");
         for round in 0..20 {
-            std::os::unix::fs::FileExt::write_all_at(&device, &[round; 65_536], 0).expect("it can be written");
+            std::os::unix::fs::FileExt::write_all_at(&device, &[round; 65_536], 0)
+                .expect("it can be written");
             device.sync_all().expect("it can be flushed");
             tracker.check().expect("nothing is doubted");
         }

@@ -96,8 +96,14 @@ impl Followed {
         self.round(tracker, &copy, &mut seen);
         let after = self.digests();
         let changed = (0_u64..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
-        let missed: Vec<u64> = changed.clone().map(|(chunk, _)| chunk).filter(|chunk| !seen.contains(*chunk)).collect();
-        assert!(missed.is_empty(), "{} of {} changed chunks unmarked: {missed:?}", missed.len(), changed.count());
+        let missed: Vec<u64> =
+            changed.clone().map(|(chunk, _)| chunk).filter(|chunk| !seen.contains(*chunk)).collect();
+        assert!(
+            missed.is_empty(),
+            "{} of {} changed chunks unmarked: {missed:?}",
+            missed.len(),
+            changed.count()
+        );
         assert!(changed.count() > 0, "the workload changed something");
         assert_same_bytes(&self.image, &copy_path, self.size_bytes);
         self.assert_trusted(tracker);
@@ -123,7 +129,8 @@ impl Followed {
         let mut buffers = Arena::buffers(1, size).expect("memory for a chunk");
         for chunk in set.iter() {
             let extent = self.chunk_size.extent(chunk, self.size_bytes);
-            let bytes = &mut buffers[0].bytes_mut()[..usize::try_from(extent.length()).expect("a chunk fits")];
+            let bytes =
+                &mut buffers[0].bytes_mut()[..usize::try_from(extent.length()).expect("a chunk fits")];
             source.read_exact_at(bytes, extent.offset()).expect("the device can be read");
             copy.write_all_at(bytes, extent.offset()).expect("the copy can be written");
         }

@@ -60,7 +60,9 @@ fn discards_and_zeroes() {
             let (offset, length) = (random.below(120 * MIB) & !4095, 1 + random.below(7 * MIB));
             let mut command = program("blkdiscard");
             command.arg("-f").args(kind.split_whitespace());
-            run(command.args(["-o", &offset.to_string(), "-l", &(length.next_multiple_of(4096)).to_string()]).arg(device));
+            run(command
+                .args(["-o", &offset.to_string(), "-l", &(length.next_multiple_of(4096)).to_string()])
+                .arg(device));
         }
     });
     let before = tracker_sectors(&tracker);

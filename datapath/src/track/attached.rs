@@ -23,11 +23,7 @@ pub(super) struct Attached {
 
 impl Attached {
     /// Loads a program over `map` and attaches it.
-    pub(super) fn new(
-        kernel: &KernelLayout,
-        purpose: Purpose,
-        map: BorrowedFd<'_>,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(kernel: &KernelLayout, purpose: Purpose, map: BorrowedFd<'_>) -> Result<Self, Error> {
         let event = purpose.event;
         let code = instructions(kernel, purpose, map.as_raw_fd())?;
         let program = bpf::load(event.name(), &code)

@@ -91,7 +91,15 @@ impl Device {
         let scattered_discards = number_in(&block, "queue/max_discard_segments").is_none_or(|most| most != 1);
         let sequence = number_in(&block, "diskseq").unwrap_or(0);
         let BlockDevice { number, node, folder, length, .. } = block;
-        Ok(Self { host: host.clone(), number, node, folder, size_bytes: length, sequence, scattered_discards })
+        Ok(Self {
+            host: host.clone(),
+            number,
+            node,
+            folder,
+            size_bytes: length,
+            sequence,
+            scattered_discards,
+        })
     }
 
     /// What the device is now: size in bytes and sequence number; `None` where it

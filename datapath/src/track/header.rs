@@ -59,7 +59,9 @@ impl<'a> Header<'a> {
 
     pub(super) fn phase(&self) -> Option<Phase> {
         let value = self.get(HeaderWord::Phase);
-        [Phase::Installing, Phase::Tracking, Phase::Remarking].into_iter().find(|phase| *phase as u64 == value)
+        [Phase::Installing, Phase::Tracking, Phase::Remarking]
+            .into_iter()
+            .find(|phase| *phase as u64 == value)
     }
 
     /// Writes what a new map is bound to.
@@ -81,7 +83,8 @@ impl<'a> Header<'a> {
         let chunk = u32::try_from(self.get(HeaderWord::ChunkBytes)).ok()?;
         let geometry =
             Geometry { size_bytes: self.get(HeaderWord::SizeBytes), chunk_size: ChunkSize::new(chunk)? };
-        let boot = u128::from(self.get(HeaderWord::BootUpper)) << 64 | u128::from(self.get(HeaderWord::BootLower));
+        let boot =
+            u128::from(self.get(HeaderWord::BootUpper)) << 64 | u128::from(self.get(HeaderWord::BootLower));
         (self.get(HeaderWord::Signature) == SIGNATURE).then_some(Binding {
             geometry,
             sequence: self.get(HeaderWord::DiskSequence),

@@ -46,10 +46,10 @@ impl Tracker {
         let geometry = Geometry { size_bytes: device.size_bytes, chunk_size };
         let installed = Self::install_in(&device, geometry, &place).and_then(|(map, memory, programs)| {
             let (still, place) = (StillWatch::default(), place.clone());
-            let mut tracker =
-                Self { device, place, geometry, map, memory, programs, still, cursor: 0, lock };
+            let mut tracker = Self { device, place, geometry, map, memory, programs, still, cursor: 0, lock };
             let marked = tracker.mark_all();
-            marked.map_err(|doubt| Error::Facts { what: "the disk", source: std::io::Error::other(doubt) })?;
+            marked
+                .map_err(|doubt| Error::Facts { what: "the disk", source: std::io::Error::other(doubt) })?;
             Ok(tracker)
         });
         if installed.is_err() {
@@ -138,9 +138,10 @@ fn remove(place: &Place) -> Result<(), Error> {
 }
 
 fn boot(device: &Device) -> Result<u128, Error> {
-    device
-        .boot()
-        .map_err(|error| Error::Facts { what: "the identity of this boot", source: std::io::Error::other(error) })
+    device.boot().map_err(|error| Error::Facts {
+        what: "the identity of this boot",
+        source: std::io::Error::other(error),
+    })
 }
 
 /// What is pinned, if it is whole, of this boot and laid out as here.

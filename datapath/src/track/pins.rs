@@ -78,8 +78,7 @@ impl Place {
 
     /// Mounts the filesystem where that was not done yet.
     pub(super) fn prepare(&self) -> Result<(), Error> {
-        ensure_filesystem(&self.root)
-            .map_err(|source| Error::Filesystem { path: self.root.clone(), source })
+        ensure_filesystem(&self.root).map_err(|source| Error::Filesystem { path: self.root.clone(), source })
     }
 
     /// Makes the folder.

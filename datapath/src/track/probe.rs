@@ -46,7 +46,10 @@ pub fn facts(path: &Path) -> Vec<Fact> {
     let mut facts = vec![
         Fact::of("kernel", release),
         Fact::of("types of the kernel", kernel.as_ref().map(|_| "all fields that are needed".to_owned())),
-        Fact::of("disk", device.as_ref().map(|device| format!("{} ({})", device.node.display(), device.number))),
+        Fact::of(
+            "disk",
+            device.as_ref().map(|device| format!("{} ({})", device.node.display(), device.number)),
+        ),
     ];
     if let (Ok(kernel), Ok(device)) = (&kernel, &device) {
         facts.extend(Event::ALL.map(|event| {
@@ -67,7 +70,8 @@ fn try_program(kernel: &KernelLayout, device: &Device, event: Event) -> Result<S
     let map = bpf::map("failback", 1).map_err(|error| format!("no map: {error}"))?;
     let code = program(kernel, purpose(device, geometry, event), map.as_fd().as_raw_fd());
     let code = code.ok_or("the kernel's structures are too far apart")?;
-    let program = bpf::load(event.name(), &code).map_err(|refused| format!("{}: {}", refused.source, refused.log))?;
+    let program =
+        bpf::load(event.name(), &code).map_err(|refused| format!("{}: {}", refused.source, refused.log))?;
     let facts = bpf::program_facts(program.as_fd()).map_err(|error| error.to_string())?;
     Ok(format!("{} instructions, {} verified", code.len(), facts.verified))
 }

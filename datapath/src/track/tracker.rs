@@ -61,7 +61,10 @@ impl Tracker {
     }
 
     fn marks(&self) -> Marks<'_> {
-        #[expect(clippy::expect_used, reason = "the map was made, or adopted, with the pages of this geometry")]
+        #[expect(
+            clippy::expect_used,
+            reason = "the map was made, or adopted, with the pages of this geometry"
+        )]
         Marks::new(self.memory.words(), self.geometry).expect("a map has all the pages of its geometry")
     }
 

@@ -10,7 +10,8 @@ fn machine(attributes: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
     let folder = root.path().join("sys/devices/sda");
     fs::create_dir_all(root.path().join("sys/class/block")).unwrap();
     fs::create_dir_all(root.path().join("sys/dev/block")).unwrap();
-    let usual = [("dev", "8:0\n"), ("size", "2048\n"), ("mq/0/x", ""), ("queue/zoned", "none\n"), ("diskseq", "9\n")];
+    let usual =
+        [("dev", "8:0\n"), ("size", "2048\n"), ("mq/0/x", ""), ("queue/zoned", "none\n"), ("diskseq", "9\n")];
     for (name, value) in usual.iter().chain(attributes) {
         let path = folder.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -66,7 +66,10 @@ fn nothing_is_lost_to_a_writer_that_marks_meanwhile() {
     let mut set = ChunkSet::empty(CHUNKS);
     marks.drain(Parity::Even, 0, u64::MAX, &mut set);
     for (chunk, version) in versions.iter().enumerate() {
-        assert!(set.contains(chunk as u64) || copied[chunk] == version.load(SeqCst), "chunk {chunk} was lost");
+        assert!(
+            set.contains(chunk as u64) || copied[chunk] == version.load(SeqCst),
+            "chunk {chunk} was lost"
+        );
     }
 }
 
