@@ -21,3 +21,4 @@ mod fixture;
 mod house;
 mod network;
 mod sync;
+mod track;

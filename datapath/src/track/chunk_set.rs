@@ -68,6 +68,15 @@ impl ChunkSet {
         was_there
     }
 
+    /// Takes out all of a range.
+    pub fn remove_range(&mut self, range: Range<u64>) {
+        for (index, mask) in masks(range.start..range.end.min(self.chunks)) {
+            let word = &mut self.words[index];
+            self.held -= u64::from((*word & mask).count_ones());
+            *word &= !mask;
+        }
+    }
+
     /// Puts in all of a range, as far as the disk goes.
     pub fn insert_range(&mut self, range: Range<u64>) {
         for (index, mask) in masks(range.start..range.end.min(self.chunks)) {
@@ -122,17 +131,25 @@ impl ChunkSet {
         })
     }
 
+    /// The first run of neighbouring chunks at or after `chunk`, cut off at
+    /// `longest` chunks.
+    #[must_use]
+    pub fn next_run(&self, chunk: u64, longest: u64) -> Option<Range<u64>> {
+        let start = self.next_from(chunk)?;
+        let mut end = start + 1;
+        while end - start < longest && self.contains(end) {
+            end += 1;
+        }
+        Some(start..end)
+    }
+
     /// Its runs of neighbouring chunks in order, none longer than `longest` chunks.
     pub fn runs(&self, longest: u64) -> impl Iterator<Item = Range<u64>> {
         let mut from = 0;
         std::iter::from_fn(move || {
-            let start = self.next_from(from)?;
-            let mut end = start + 1;
-            while end - start < longest && self.contains(end) {
-                end += 1;
-            }
-            from = end;
-            Some(start..end)
+            let run = self.next_run(from, longest)?;
+            from = run.end;
+            Some(run)
         })
     }
 
@@ -144,6 +161,8 @@ impl ChunkSet {
     /// Puts in the bits of one word; how many were new.
     pub(super) fn merge(&mut self, index: usize, bits: u64) -> u64 {
         let Some(word) = self.words.get_mut(index) else { return 0 };
+        let is_last = to_u64(index) == self.chunks / 64;
+        let bits = if is_last { bits & ((1 << (self.chunks % 64)) - 1) } else { bits };
         let new = u64::from((bits & !*word).count_ones());
         *word |= bits;
         self.held += new;
@@ -201,12 +220,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(steps in prop::collection::vec((0_u8..4, 0_u64..300, 0_u64..300), 0..60)) {
+        fn it_is_a_set(steps in prop::collection::vec((0_u8..5, 0_u64..300, 0_u64..300), 0..60)) {
             let (mut set, mut model) = (ChunkSet::empty(250), BTreeSet::new());
             for (kind, a, b) in steps {
                 match kind {
                     0 => prop_assert_eq!(set.insert(a), a < 250 && model.insert(a)),
                     1 => prop_assert_eq!(set.remove(a), model.remove(&a)),
+                    4 => { set.remove_range(a..b); model.retain(|chunk| !(a..b).contains(chunk)); }
                     2 => { set.insert_range(a..b); model.extend(a..b.min(250)); }
                     _ => prop_assert_eq!(set.next_from(a), model.range(a..).next().copied()),
                 }

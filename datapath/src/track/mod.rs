@@ -20,14 +20,36 @@
 //! read: what changes after the read is marked anew.
 
 mod assembler;
+mod attached;
 mod btf;
 mod chunk_set;
+mod count;
+mod device;
+mod digest_only;
+mod doubt;
+mod error;
+mod header;
+mod install;
 mod kernel;
 mod layout;
+mod marks;
+mod pins;
+mod probe;
 mod program;
+mod source;
+mod tracker;
 
 pub use btf::TypesError;
 pub use chunk_set::ChunkSet;
+pub use device::{Device, Untrackable};
+pub use digest_only::DigestOnly;
+pub use doubt::Doubt;
+pub use error::Error;
 pub use kernel::LayoutError;
 pub use layout::Geometry;
+pub use marks::Parity;
+pub use pins::Place;
+pub use probe::{Fact, facts};
 pub use program::Event;
+pub use source::{ChangeSource, Drained, Statistics};
+pub use tracker::Tracker;

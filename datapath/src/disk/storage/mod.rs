@@ -43,6 +43,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use host::read_bounded;
 pub use host::{Backing, BackingGround, BlockDevice, DeviceNumber, Host, is_block_device};
 pub use identity::{Identity, identity, identity_on};
 
