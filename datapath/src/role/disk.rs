@@ -230,6 +230,11 @@ impl Disk {
             On::TurnedAway => Step::to(Self::Refused, &[Do::HangUp, Do::GiveBack, Do::TellLost, Do::Alarm]),
             On::Doubted => self.compare(Reason::Doubt),
             On::ResyncOrdered => self.compare(Reason::Operator),
+            On::FenceMade if self == Self::Fencing => Step::to(Self::Fenced, &[Do::HangUp]),
+            // Finished by an earlier agent, or by another machine with its identity.
+            On::FenceMade => {
+                Step::to(Self::Fenced, &[Do::HangUp, Do::GiveBack, Do::VoidCut, Do::TellLost, Do::Alarm])
+            }
             On::Lost if self == Self::Fencing => Step::to(Self::Fencing, &[Do::Reconnect]),
             On::Lost if self.is_cut_open() => {
                 Step::to(self.cut_off(), &[Do::GiveBack, Do::VoidCut, Do::TellLost, Do::Reconnect])
@@ -288,7 +293,6 @@ impl Disk {
                 Step::to(Self::Protecting, &[Do::VoidCut, Do::SendChanges, Do::Alarm])
             }
             (Self::Fencing, On::Welcomed) => Step::to(Self::Fencing, &[Do::SendFence]),
-            (Self::Fencing, On::FenceMade) => Step::to(Self::Fenced, &[Do::TellPoint, Do::HangUp]),
             _ => self.stay(),
         }
     }

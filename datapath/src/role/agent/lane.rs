@@ -187,7 +187,6 @@ impl<C: ChangeSource> Lane<C> {
         let (session, protecting) = match Session::open(&self.settings.remote, &protect).await? {
             Welcome::Ready(ready) => *ready,
             Welcome::Fenced => {
-                self.happened(DiskEvent::Welcomed);
                 self.fenced();
                 return Ok(());
             }
