@@ -42,10 +42,6 @@ impl Outbox {
         self.epoch
     }
 
-    pub(super) const fn shape(&self) -> Shape {
-        self.shape
-    }
-
     pub(super) fn digest(&self, bytes: &[u8]) -> Digest {
         self.digester.digest(bytes)
     }
