@@ -20,5 +20,6 @@ mod demo;
 mod fixture;
 mod house;
 mod network;
+mod quiesce;
 mod sync;
 mod track;

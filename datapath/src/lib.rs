@@ -21,6 +21,7 @@ pub mod ring;
 pub mod delta;
 pub mod disk;
 pub mod track;
+pub mod quiesce;
 pub mod pipeline;
 pub mod wire;
 pub mod journal;

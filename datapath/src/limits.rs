@@ -200,3 +200,32 @@ pub const CUT_READS_WITHIN: Duration = Duration::from_millis(800);
 
 /// A target makes its point within this time, or the point is not one of the machine.
 pub const POINT_WITHIN: Duration = Duration::from_secs(120);
+
+/// Filesystems that are frozen together: a machine of 60 disks with four each.
+/// Each costs a descriptor on both sides, and time while writers wait.
+pub const SUPERBLOCKS_MAX: usize = 256;
+
+/// How long a cut may stop writers, unless it is set otherwise.
+pub const FREEZE_BUDGET: Duration = Duration::from_secs(1);
+
+/// The longest freeze at all: the final cut of a failback, whose last delta has
+/// to cross the network and become a point before the machine is powered off.
+pub const FREEZE_HOLD_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Writing out what is unwritten before a freeze, while nobody is stopped:
+/// 32 GiB of memory at 100 MB/s.
+pub const SYNC_WAIT_MAX: Duration = Duration::from_secs(330);
+
+/// How much later than it should a watchdog may answer. It has nothing to do but
+/// that; one that needs longer is stopped or gone.
+pub const WATCHDOG_GRACE: Duration = Duration::from_secs(2);
+
+/// Attempts to thaw one filesystem, whose device may fail for a moment.
+pub const THAW_ATTEMPTS: u32 = 5;
+
+/// A hook that is not done by then is killed with all that it started, unless it
+/// is set otherwise.
+pub const HOOK_TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is kept of the output of one hook: enough to see why it failed.
+pub const HOOK_OUTPUT_BYTES_MAX: usize = 16 << 10;

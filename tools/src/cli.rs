@@ -32,6 +32,9 @@ pub enum Command {
     Bench(crate::command::bench::Bench),
     /// Show all of it on a disk made for the purpose: copy, change, copy again, check.
     Demo(crate::command::demo::Demo),
+    /// Thaw what an agent froze, whatever happens to the agent.
+    #[command(hide = true)]
+    FreezeWatchdog(crate::command::freeze_watchdog::FreezeWatchdog),
 }
 
 const SYNC_EXAMPLES: &str = "\

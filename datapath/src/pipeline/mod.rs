@@ -18,6 +18,8 @@
 mod cancel;
 mod digest;
 mod lanes;
+mod link_rate;
+mod load;
 mod pack;
 mod parcel;
 mod pool;
@@ -29,6 +31,7 @@ mod zero;
 pub use cancel::{Cancel, Cancelled};
 pub use digest::Digester;
 pub use lanes::{LanePanicked, default_lanes, depth_for, run_lanes};
+pub use load::{Load, LoadLimits};
 pub use pack::{Compression, Packer, UnpackError, unpack};
 pub use parcel::{UnsealError, seal, unseal};
 pub use pool::{Pool, PooledBuffer};

@@ -165,6 +165,7 @@ impl<P: Iterator<Item = Extent>> Lane<'_, P> {
             self.land(window, theirs).await?;
             self.plan.target.checkpoint.take_if_due(&self.target_disk, &self.meter).await?;
         }
+        self.writer.submit_zeroes().await?;
         self.ticket = None;
         Ok(())
     }
@@ -186,7 +187,7 @@ impl<P: Iterator<Item = Extent>> Lane<'_, P> {
         drop(theirs);
         self.meter.time(Stage::Digest, start);
         let extent = window.extent;
-        let ticket = self.ticket_for(extent);
+        let ticket = self.ticket_for(extent).await?;
         for extent in data.iter().chain(&zero) {
             self.meter.count(Counter::ChunksDiffering, chunk_count(*extent));
         }
@@ -229,14 +230,15 @@ impl<P: Iterator<Item = Extent>> Lane<'_, P> {
     }
 
     /// The ticket of the segment that the window lies in; the one before it is let go.
-    fn ticket_for(&mut self, window: Extent) -> Ticket {
+    async fn ticket_for(&mut self, window: Extent) -> Result<Ticket, Error> {
         let index = Segments::index_of(window.offset());
         match &self.ticket {
-            Some((held, ticket)) if *held == index => ticket.clone(),
+            Some((held, ticket)) if *held == index => Ok(ticket.clone()),
             _ => {
+                self.writer.submit_zeroes().await?;
                 let ticket = self.plan.target.checkpoint.progress().ticket(index);
                 self.ticket = Some((index, ticket.clone()));
-                ticket
+                Ok(ticket)
             }
         }
     }

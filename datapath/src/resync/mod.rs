@@ -17,6 +17,7 @@
 mod error;
 mod initiate;
 mod local;
+mod new_image;
 mod pull;
 mod push;
 mod relay;
@@ -33,12 +34,13 @@ mod view;
 
 pub use error::{Error, Failure, TargetState};
 pub use local::synchronize;
+pub use new_image::NewImage;
 pub use pull::pull;
 pub use push::push;
 pub use relay::relay;
 pub use report::Report;
 pub use runs::{Fate, Run, runs};
-pub use serve::{Export, Exports, ServeEvent, Server, create_image};
+pub use serve::{Export, Exports, ServeEvent, Server};
 pub use settings::{Phase, Settings, Watch};
 
 use error::first_error;

@@ -260,6 +260,7 @@ impl<'a> Lane<'a> {
                 place(&mut expected, vec![(self.segment, Digest(digest))]);
             }
         }
+        self.writer.submit_zeroes().await?;
         drop(self.ticket());
         self.ticket = None;
         self.segment = self.segment.saturating_add(u64::from(self.side.start.lanes));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use failback_datapath::disk::{self, Purpose};
 use failback_datapath::pipeline::Cancel;
-use failback_datapath::resync::{self, Failure, Report, Settings, TargetState, Watch};
+use failback_datapath::resync::{self, Failure, NewImage, Report, Settings, TargetState, Watch};
 use failback_datapath::telemetry::Notice;
 use failback_datapath::wire::identity::Identity;
 use failback_datapath::wire::peers::KnownPeers;
@@ -89,22 +89,20 @@ fn synchronize(arguments: &Sync, cancel: Cancel, output: &Output) -> Result<Repo
                 resync::relay(&source, &target, create, &settings, &watch)
             }
         })
+        .inspect(|_| keep(&made))
         .map_err(|failure| {
-            if failure.target == TargetState::Untouched {
-                remove(made);
+            if failure.target != TargetState::Untouched {
+                keep(&made);
             }
             Problem::Run(failure)
         })
 }
 
-/// Images that this run made: a run that was refused after all leaves none behind.
-type Made = Mutex<Vec<PathBuf>>;
+/// The image that this run made, if it made one.
+type Made = Mutex<NewImage>;
 
-fn remove(made: Made) {
-    for path in made.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        // It is empty; one that cannot be removed does no harm.
-        let _left = std::fs::remove_file(path);
-    }
+fn keep(made: &Made) {
+    made.lock().unwrap_or_else(PoisonError::into_inner).keep();
 }
 
 fn local(
@@ -136,9 +134,7 @@ fn open_target(
         return Ok(disk::open(path, Purpose::Rehearsal)?);
     }
     if let Some(create) = wanted_image(arguments, path) {
-        made.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(resync::create_image(path, create, size_bytes)?);
+        *made.lock().unwrap_or_else(PoisonError::into_inner) = NewImage::make(path, create, size_bytes)?;
     }
     Ok(disk::open(path, Purpose::Target)?)
 }

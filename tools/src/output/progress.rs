@@ -111,9 +111,8 @@ impl Shown {
         bar.set_prefix(name(phase));
         bar.set_position(done);
         let eta = self.eta_seconds(done, total).map_or_else(|| "?".to_owned(), clock);
-        let rate = Duration::try_from_secs_f64(self.bytes_per_second).map_or(0, |bytes| bytes.as_secs());
         let message = if phase == Phase::Copy {
-            format!("{}/s  ETA {eta}", BinaryBytes(rate))
+            format!("{}/s  ETA {eta}", BinaryBytes(self.rate()))
         } else {
             format!("{}", HumanDuration(self.start.elapsed()))
         };

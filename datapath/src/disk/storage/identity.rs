@@ -107,6 +107,14 @@ pub fn identity_on(host: &Host, path: &Path, file: &File) -> Result<Identity, St
     of_device(host, DeviceNumber::from_raw(metadata.rdev()), Some(file), 0)
 }
 
+/// The identity of the block device with this number.
+///
+/// # Errors
+/// As [`identity`].
+pub fn identity_of_device(host: &Host, number: DeviceNumber) -> Result<Identity, StorageError> {
+    of_device(host, number, None, 0)
+}
+
 fn of_file(host: &Host, path: &Path, metadata: &Metadata) -> Result<Identity, StorageError> {
     let number = DeviceNumber::from_raw(metadata.dev());
     let filesystem = statvfs(path).map_err(|errno| StorageError::read(path, errno.into()))?.filesystem_id();

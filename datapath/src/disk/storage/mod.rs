@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use host::read_bounded;
 pub use host::{Backing, BackingGround, BlockDevice, DeviceNumber, Host, is_block_device};
-pub use identity::{Identity, identity, identity_on};
+pub use identity::{Identity, identity, identity_of_device, identity_on};
 
 use crate::error::{Remediable, Remedy};
 use crate::limits::PIECES_MAX;

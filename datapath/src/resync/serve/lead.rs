@@ -15,7 +15,7 @@ use crate::resync::initiate::{attend, facts, part};
 use crate::resync::source::SourceSide;
 use crate::resync::target::TargetSide;
 use crate::resync::target_run::TargetRun;
-use crate::resync::{Error, Settings, Watch, check_facts, source_notices};
+use crate::resync::{Error, NewImage, Settings, TargetState, Watch, check_facts, source_notices};
 use crate::unit::to_usize;
 use crate::wire::{Finished, Kind, LinkReceiver, LinkSender, Open, Opened, Role, Start, Started};
 
@@ -31,7 +31,8 @@ impl Server {
         fingerprint: String,
     ) -> Result<(), Error> {
         let peer = receiver.peer().to_owned();
-        let disk = Arc::new(self.open_export(&open)?);
+        let (disk, mut made) = self.open_export(&open)?;
+        let disk = Arc::new(disk);
         let resumed_from = self.describe(&open, &disk, sender).await?;
         // Signs of life alone do not keep an export claimed.
         let wait = tokio::time::timeout(limits::PEER_SILENCE_MAX, receiver.receive_message(Kind::Start));
@@ -61,6 +62,9 @@ impl Server {
             Ok(()) => Ok(()),
             Err(error) => Err(give_up(error, target, watch, sender).await),
         };
+        if led.as_ref().err().is_none_or(changed_target) {
+            made.keep();
+        }
         // A server that is asked to stop waits for its runs: not before the
         // target is in order and the peer knows does this one count as ended.
         let led = part(sender, led).await;
@@ -70,7 +74,7 @@ impl Server {
         Ok(())
     }
 
-    fn open_export(&self, open: &Open) -> Result<Disk, Error> {
+    fn open_export(&self, open: &Open) -> Result<(Disk, NewImage), Error> {
         let purpose = match (open.role, open.dry_run) {
             (Role::Source, _) => Purpose::Source { live: open.live },
             (Role::Target, true) => Purpose::Rehearsal,
@@ -180,6 +184,10 @@ async fn give_up(error: Error, target: Option<TargetSide>, watch: Watch, sender:
     let Some(target) = target else { return error };
     let failure = aside(move || target.run.fail(error, &watch), sender).await;
     failure.map_or(Error::Interrupted, |failure| Error::Failed(Box::new(failure)))
+}
+
+fn changed_target(error: &Error) -> bool {
+    matches!(error, Error::Failed(failure) if failure.target != TargetState::Untouched)
 }
 
 /// Does `work` on a thread of its own, because it runs rings of its own, while

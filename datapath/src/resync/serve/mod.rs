@@ -11,7 +11,7 @@ mod session;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use exports::{Export, Exports, create_image};
+pub use exports::{Export, Exports};
 use session::Sessions;
 
 use super::Error;
