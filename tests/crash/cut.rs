@@ -68,7 +68,6 @@ impl Moment {
                 let pending = Pending { write: *write, position: *position, bytes: Rc::clone(bytes) };
                 self.files[*inode].pending.push(pending);
             }
-            Event::Completed { .. } => {}
             Event::Flushed { inode, covered, size } => self.files[*inode].settle(covered, *size),
             Event::Created { inode, size, .. } => {
                 assert_eq!(*inode, self.files.len(), "files are numbered as they are made");

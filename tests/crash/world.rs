@@ -170,7 +170,6 @@ impl World {
         if self.tape.is_some() {
             self.completed[inode].push(write);
         }
-        self.log(|| Event::Completed { inode, write });
     }
 
     /// A flush begins: the writes, sorted, and the size that it will cover.

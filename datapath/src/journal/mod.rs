@@ -11,6 +11,9 @@
 //! ```
 
 mod batch;
+mod close;
+mod contents;
+mod digests;
 mod entry;
 mod error;
 mod field;
@@ -18,18 +21,23 @@ mod files;
 mod handle;
 mod image;
 mod log;
+mod lookup;
 mod merge;
+mod open_epoch;
 mod page;
 mod pair;
 mod point;
 mod record;
 mod retention;
+mod scan;
+mod shelf;
+mod space;
 mod table;
 mod table_writer;
 mod volume;
 
 pub use batch::Batch;
-pub use entry::{Before, Place};
+pub use entry::{Before, Entry, Place};
 pub use error::Error;
 pub use handle::{Appended, Journal, Recovery};
 pub use image::BeforeImage;
@@ -37,4 +45,6 @@ pub use pair::{Pair, PairState, SecretKey};
 pub use point::{PointKind, PointRecord};
 pub use record::{Frame, LogPosition, RecordKind};
 pub use retention::{Clock, Expired, Paused, RetentionPolicy, Space};
+pub use scan::Record;
+pub use table::{Level, TableHeader, TableKind};
 pub use volume::{Volume, VolumeFile};

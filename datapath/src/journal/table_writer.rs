@@ -13,6 +13,7 @@ use crate::unit::{Epoch, to_u64};
 /// What is known of a table before its entries.
 pub(super) struct TableName {
     pub kind: TableKind,
+    pub rank: u8,
     pub first: Epoch,
     pub last: Epoch,
     pub log: LogPosition,
@@ -120,6 +121,7 @@ impl<'a, V: Volume> TableWriter<'a, V> {
         self.write().await?;
         let header = TableHeader {
             kind: name.kind,
+            rank: name.rank,
             first: name.first,
             last: name.last,
             entries: self.entries,
@@ -128,7 +130,8 @@ impl<'a, V: Volume> TableWriter<'a, V> {
             point: name.point,
         };
         let page = header.encode(self.files.identity);
-        let page = page.ok_or_else(|| Error::Unfit { what: "this point", reason: "its name is too long".into() })?;
+        let page =
+            page.ok_or_else(|| Error::Unfit { what: "this point", reason: "its name is too long".into() })?;
         self.lease.bytes_mut()[..BLOCK].copy_from_slice(&page);
         let written = self.lease.write(&*self.file, 0, 0..BLOCK).await;
         written.map_err(|source| self.files.no_room(&self.file_name, "write", to_u64(BLOCK), source))?;
