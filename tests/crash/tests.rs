@@ -34,7 +34,8 @@ fn whatever_a_power_cut_leaves_recovers() {
 #[test]
 fn a_flush_that_lies_is_caught() {
     let lies = [
-        Lies { journal_flush: true, ..Lies::default() },
+        Lies { segment_flush: true, ..Lies::default() },
+        Lies { file_flush: true, ..Lies::default() },
         Lies { disk_flush: true, ..Lies::default() },
         Lies { directory_flush: true, ..Lies::default() },
     ];
