@@ -116,6 +116,8 @@ pub enum Body {
     Landed {
         /// Up to this delta.
         delta: DeltaNumber,
+        /// Manifest of the epoch up to that delta.
+        manifest: String,
     },
     /// A point.
     Point(PointRecord),
@@ -150,7 +152,7 @@ impl From<Placed> for RecordSummary {
             Record::Batch { delta, entries } => {
                 Body::Batch { delta, entries: entries.iter().map(EntrySummary::from).collect() }
             }
-            Record::Landed(delta) => Body::Landed { delta },
+            Record::Landed(delta, manifest) => Body::Landed { delta, manifest: data_encoding::HEXLOWER.encode(&manifest.0) },
             Record::Point(point) => Body::Point(point),
             Record::RolledBack => Body::RolledBack,
         };
@@ -195,7 +197,7 @@ impl<V: Volume> View<V> {
             .run(async |placed| {
                 open_records += 1;
                 match &placed.record {
-                    Record::Landed(delta) => landed = *delta,
+                    Record::Landed(delta, _) => landed = *delta,
                     Record::Point(point) => {
                         points.push(summarize(point, point.chunks));
                         (open_epoch, landed, open_records) = (point.epoch.next(), DeltaNumber(0), 0);
