@@ -48,11 +48,8 @@ struct Pending {
 impl Moment {
     /// The beginning of a run that started from `contents` and `names`, durable.
     pub fn new(contents: &[Rc<Vec<u8>>], names: &BTreeMap<String, Inode>) -> Self {
-        let file = |bytes: &Rc<Vec<u8>>| File {
-            durable: Rc::clone(bytes),
-            size: bytes.len(),
-            pending: Vec::new(),
-        };
+        let file =
+            |bytes: &Rc<Vec<u8>>| File { durable: Rc::clone(bytes), size: bytes.len(), pending: Vec::new() };
         Self {
             files: contents.iter().map(file).collect(),
             names: names.clone(),
@@ -145,7 +142,11 @@ impl File {
         for pending in &self.pending {
             if random.happens(chance) {
                 let torn = random.happens(30);
-                pending.apply(Rc::make_mut(&mut bytes).as_mut_slice(), |random| !torn || random.happens(50), random);
+                pending.apply(
+                    Rc::make_mut(&mut bytes).as_mut_slice(),
+                    |random| !torn || random.happens(50),
+                    random,
+                );
             }
         }
         bytes

@@ -9,7 +9,7 @@ use failback_datapath::landing::replica::Replica;
 use super::cut::{Moment, walk};
 use super::oracle::{GoingOn, Promises, Wrong, check, wrong};
 use super::play::{Milestone, Player};
-use super::script::{DISK_BYTES, Script, pair};
+use super::script::{DISK_BYTES, Script, Step, pair};
 use super::storage::{Directory, Disk};
 use super::tape::Tape;
 use super::world::{Lies, Shared, World};
@@ -31,18 +31,24 @@ pub fn run<F: Future>(future: F) -> F::Output {
     tokio::task::LocalSet::new().block_on(&runtime, future)
 }
 
-/// Plays `script` on new storage and records it.
+/// Plays `script` on new storage and records it. The storage begins to lie when
+/// there is a point to lose.
 pub fn record(script: &Script, seed: u64, lies: Lies) -> Result<Recording<'_>, Wrong> {
     let world: Shared = Rc::new(RefCell::new(World::new(DISK_BYTES, seed)));
-    world.borrow_mut().lies = lies;
     world.borrow_mut().record();
     let (milestones, sent) = run(async {
         let (disk, directory) = (Disk(Rc::clone(&world)), Directory(Rc::clone(&world)));
         let made = Replica::create(disk, directory, pair()).await;
         let mut replica = made.map_err(|error| wrong("it is not made")(&error))?;
         let mut player = Player::new(script, &world);
-        let played = player.play(&mut replica, 0..script.steps.len()).await;
-        played.map_err(|error| wrong("the script does not play")(&error))?;
+        let first_point =
+            1 + script.steps.iter().position(|(_, step)| matches!(step, Step::Cut)).unwrap_or(0);
+        let played = async {
+            player.play(&mut replica, 0..first_point).await?;
+            world.borrow_mut().lies = lies;
+            player.play(&mut replica, first_point..script.steps.len()).await
+        };
+        played.await.map_err(|error| wrong("the script does not play")(&error))?;
         Ok::<_, Wrong>((player.milestones, player.sent))
     })?;
     let tape = world.borrow_mut().take_tape();

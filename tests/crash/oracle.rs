@@ -110,7 +110,8 @@ async fn check_points(replica: &Simulated, script: &Script, promises: &Promises)
             return Err(format!("there never was a point {epoch}"));
         };
         let later = may.is_none_or(|may| *epoch > may) && !must.contains(epoch);
-        let bytes = read_point(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
+        let bytes =
+            read_point(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
         if let Some(at) = bytes.iter().zip(content.iter()).position(|(one, other)| one != other) {
             return Err(format!("point {epoch} differs at byte {at} (chunk {}, later {later})", at / 4096));
         }

@@ -8,7 +8,9 @@ use failback_datapath::journal::{PairState, PointKind};
 use failback_datapath::landing::replica::{Cut, Error, Replica};
 use failback_datapath::unit::{Chain, DeltaNumber, Digest, Epoch, Extent, to_u64};
 
-use super::script::{CHUNK, Content, DISK_BYTES, Script, Stage, Step, anew, chunk_count, delta, pair, place_of};
+use super::script::{
+    CHUNK, Content, DISK_BYTES, Script, Stage, Step, anew, chunk_count, delta, pair, place_of,
+};
 use super::storage::{Directory, Disk};
 use super::world::Shared;
 

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use failback_datapath::delta::{Content as EntryContent, DigestAlgorithm, Filling, Manifest, Opened, Packed, Place, Shape};
+use failback_datapath::delta::{
+    Content as EntryContent, DigestAlgorithm, Filling, Manifest, Opened, Packed, Place, Shape,
+};
 use failback_datapath::journal::{Pair, PairState, SecretKey};
 use failback_datapath::unit::{ChunkSize, DeltaNumber, Epoch, Generation, to_usize};
 
@@ -81,8 +83,7 @@ pub fn place_of(index: u64) -> std::ops::Range<usize> {
 
 /// A delta that makes `chunks` hold what `content` holds there.
 pub fn delta(place: Place, content: &[u8], chunks: impl IntoIterator<Item = u64>) -> Opened {
-    let shape =
-        Shape { disk_bytes: DISK_BYTES as u64, chunk: CHUNK, algorithm: DigestAlgorithm::Xxh3 };
+    let shape = Shape { disk_bytes: DISK_BYTES as u64, chunk: CHUNK, algorithm: DigestAlgorithm::Xxh3 };
     let digester = pair().digester();
     let mut filling = Filling::new(shape);
     for index in chunks {

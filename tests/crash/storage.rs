@@ -78,12 +78,7 @@ impl Blocks for Disk {
         (self.fails(|faults| &mut faults.disk_reads, "read", extent), buffer)
     }
 
-    async fn write(
-        &self,
-        extent: Extent,
-        buffer: Buffer,
-        from: usize,
-    ) -> (Result<(), disk::Error>, Buffer) {
+    async fn write(&self, extent: Extent, buffer: Buffer, from: usize) -> (Result<(), disk::Error>, Buffer) {
         if let Err(error) = self.fails(|faults| &mut faults.disk_writes, "write", extent) {
             return (Err(error), buffer);
         }

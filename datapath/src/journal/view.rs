@@ -152,7 +152,9 @@ impl From<Placed> for RecordSummary {
             Record::Batch { delta, entries } => {
                 Body::Batch { delta, entries: entries.iter().map(EntrySummary::from).collect() }
             }
-            Record::Landed(delta, manifest) => Body::Landed { delta, manifest: data_encoding::HEXLOWER.encode(&manifest.0) },
+            Record::Landed(delta, manifest) => {
+                Body::Landed { delta, manifest: data_encoding::HEXLOWER.encode(&manifest.0) }
+            }
             Record::Point(point) => Body::Point(point),
             Record::RolledBack => Body::RolledBack,
         };

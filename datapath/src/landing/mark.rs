@@ -184,7 +184,11 @@ impl Mark {
     }
 
     fn save(&self) -> Result<(), Error> {
-        replace(&self.path, &self.body).map_err(|source| Error::State { path: self.path.clone(), action: "write", source })
+        replace(&self.path, &self.body).map_err(|source| Error::State {
+            path: self.path.clone(),
+            action: "write",
+            source,
+        })
     }
 }
 

@@ -117,7 +117,11 @@ impl StateDirectory {
         }
         let folder = self.make_folder(FOLDER)?;
         let path = folder.join(format!("{}.json", identity.file_name()));
-        replace(&path, owner).map_err(|source| Error::State { path: path.clone(), action: "write", source })?;
+        replace(&path, owner).map_err(|source| Error::State {
+            path: path.clone(),
+            action: "write",
+            source,
+        })?;
         Ok(Ownership { path })
     }
 
@@ -126,9 +130,8 @@ impl StateDirectory {
     /// # Errors
     /// [`Error::Owned`], [`Error::State`] and [`Error::StateCorrupt`].
     pub fn check_unowned(&self, identity: &Identity, size_bytes: u64) -> Result<(), Error> {
-        let overlaps = |(_, owner): &(PathBuf, Owner)| {
-            owner.overlaps(identity.base(), identity.offset(), size_bytes)
-        };
+        let overlaps =
+            |(_, owner): &(PathBuf, Owner)| owner.overlaps(identity.base(), identity.offset(), size_bytes);
         match self.owners()?.into_iter().find(overlaps) {
             Some((mark, owner)) => Err(owner.refusal(mark)),
             None => Ok(()),
@@ -168,8 +171,11 @@ fn read(path: &Path) -> Result<Option<Owner>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::State { path: path.to_owned(), action: "read", source }),
     };
-    let text = io::read_to_string(io::Read::take(file, OWNER_BYTES_MAX))
-        .map_err(|source| Error::State { path: path.to_owned(), action: "read", source })?;
+    let text = io::read_to_string(io::Read::take(file, OWNER_BYTES_MAX)).map_err(|source| Error::State {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    })?;
     let owner: Owner = serde_json::from_str(&text).map_err(|error| corrupt(error.to_string()))?;
     if owner.version != VERSION {
         return Err(corrupt(format!("version {}, this failback knows {VERSION}", owner.version)));

@@ -119,7 +119,9 @@ pub enum Error {
         point: Epoch,
     },
     /// The pair has stopped; only opening it anew tells what is on the target.
-    #[error("this pair has stopped ({reason}): see to that, then open it anew; it goes on from what is durable")]
+    #[error(
+        "this pair has stopped ({reason}): see to that, then open it anew; it goes on from what is durable"
+    )]
     Stopped {
         /// Why.
         reason: String,

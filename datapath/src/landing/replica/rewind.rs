@@ -106,7 +106,9 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
                 PairState::Rewound { .. } => {}
                 PairState::Fenced if replica.is_fresh() => {}
                 PairState::Fenced => {
-                    return Err(replica.refuse("a commit", "deltas landed after the last point: rewind to one"));
+                    return Err(
+                        replica.refuse("a commit", "deltas landed after the last point: rewind to one")
+                    );
                 }
                 _ => return Err(replica.refuse("a commit", "fence the pair and choose a point first")),
             }

@@ -18,7 +18,12 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     ///
     /// # Errors
     /// No such point, [`Error::Unaligned`], those of reading.
-    pub async fn read_at(&self, at: Epoch, extent: Extent, mut buffer: Buffer) -> (Result<(), Error>, Buffer) {
+    pub async fn read_at(
+        &self,
+        at: Epoch,
+        extent: Extent,
+        mut buffer: Buffer,
+    ) -> (Result<(), Error>, Buffer) {
         if let Err(error) = self.check_view(at, extent, buffer.bytes().len()) {
             return (Err(error), buffer);
         }
