@@ -101,7 +101,8 @@ impl<V: Volume> Journal<V> {
             files.remove(name)?;
         }
         let number = shelf.newest().map_or(Epoch::FIRST, |table| table.header.last.next());
-        let mut replay = Replay { open: OpenEpoch::new(number), uncertain: VecDeque::new() };
+        let session = start.map_or(0, |start| start.session);
+        let mut replay = Replay { open: OpenEpoch::new(number), uncertain: VecDeque::new(), session };
         let scan = Scan::new(&files, &segments, start);
         let tail = scan.run(async |placed| replay.take(&files, &mut shelf, placed).await).await?;
         if let Some(unborn) = tail.unborn {
@@ -111,9 +112,8 @@ impl<V: Volume> Journal<V> {
         }
         let at = super::LogPosition { session: tail.at.session + 1, ..tail.at };
         let log = Log::resume(&files, pair.segment_bytes, segments, at).await?;
-        let Replay { mut open, uncertain } = replay;
-        let mut suspect = RoaringBitmap::new();
-        uncertain.into_iter().for_each(|(_, chunks)| suspect |= chunks);
+        let suspect = replay.suspect();
+        let mut open = replay.open;
         open.doubt(&files, &suspect).await?;
         let (digests, digests_lost) = open_digests(&files, &pair, &shelf).await?;
         let recovery = Recovery {
@@ -333,15 +333,35 @@ struct Replay {
     open: OpenEpoch,
     /// Chunks of batches that are not known to have landed, by delta.
     uncertain: VecDeque<(DeltaNumber, RoaringBitmap)>,
+    session: u64,
 }
 
 impl Replay {
+    /// All chunks that are not known to have landed.
+    fn suspect(&self) -> RoaringBitmap {
+        let mut suspect = RoaringBitmap::new();
+        self.uncertain.iter().for_each(|(_, chunks)| suspect |= chunks);
+        suspect
+    }
+
+    /// What an earlier session left uncertain stays so until it is touched
+    /// again: a later `landed` says nothing of batches that it never wrote.
+    async fn begin_session<V: Volume>(&mut self, files: &Files<V>, session: u64) -> Result<(), Error> {
+        if session != self.session {
+            self.session = session;
+            let suspect = self.suspect();
+            self.open.doubt(files, &suspect).await?;
+        }
+        Ok(())
+    }
+
     async fn take<V: Volume>(
         &mut self,
         files: &Files<V>,
         shelf: &mut Shelf,
         placed: Placed,
     ) -> Result<(), Error> {
+        self.begin_session(files, placed.frame.at.session).await?;
         match placed.record {
             Record::Segment { .. } => {}
             Record::Batch { delta, entries } => {

@@ -22,6 +22,7 @@ mod files;
 mod handle;
 mod image;
 mod log;
+pub mod loose;
 mod lookup;
 mod merge;
 mod open_epoch;
@@ -37,6 +38,9 @@ mod table;
 mod table_writer;
 mod view;
 mod volume;
+
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
 pub use directory::{Directory, DirectoryError, DirectoryFile};
