@@ -225,12 +225,13 @@ impl<V: Volume> Journal<V> {
     }
 
     /// Records durably that the target was flushed after everything up to
-    /// `delta` was written to it.
+    /// `delta` was written to it. In a first synchronization the open epoch is
+    /// forgotten, but for its digests, when that is all that was appended.
     ///
     /// # Errors
     /// As [`Self::append`].
     pub async fn landed(&mut self, delta: DeltaNumber) -> Result<(), Error> {
-        if self.shelf.epochs.is_empty() {
+        if self.shelf.epochs.is_empty() && delta >= self.open.appended {
             self.take_in_first_digests().await?;
         }
         let body = delta.0.to_le_bytes();
@@ -377,8 +378,9 @@ impl Replay {
             Record::Landed(delta) => {
                 self.open.landed = delta;
                 self.uncertain.retain(|(of, _)| *of > delta);
-                if shelf.epochs.is_empty() {
-                    self.forget_landed(files).await?;
+                if shelf.epochs.is_empty() && delta >= self.open.appended {
+                    // Its digests were taken in before the record was written.
+                    self.open.drain(files, async |_entry| Ok(())).await?;
                 }
             }
             Record::Point(point) => {
@@ -393,21 +395,6 @@ impl Replay {
                 self.reset(files, following)?;
             }
         }
-        Ok(())
-    }
-
-    /// The digests of what landed were taken in before the record was written.
-    async fn forget_landed<V: Volume>(&mut self, files: &Files<V>) -> Result<(), Error> {
-        let mut kept = Vec::new();
-        let uncertain = &self.uncertain;
-        let still = async |entry: super::Entry| {
-            if uncertain.iter().any(|(_, chunks)| chunks.contains(entry.chunk)) {
-                kept.push(entry);
-            }
-            Ok(())
-        };
-        self.open.drain(files, still).await?;
-        self.open.publish(&kept);
         Ok(())
     }
 

@@ -26,6 +26,8 @@ struct World {
     unlanded: BTreeSet<u64>,
     /// Chunks whose digest a crash left open.
     unknown: BTreeSet<u64>,
+    /// The same as of the newest point, which a rollback goes back to.
+    unknown_at_point: BTreeSet<u64>,
     versions: u64,
     delta: u64,
     time_ms: u64,
@@ -44,6 +46,7 @@ impl World {
             written: BTreeSet::new(),
             unlanded: BTreeSet::new(),
             unknown: (0..CHUNKS).collect(),
+            unknown_at_point: BTreeSet::new(),
             versions: 0,
             delta: 0,
             time_ms: 1,
@@ -128,6 +131,7 @@ impl World {
         let epoch = point.epoch;
         now(self.journal.close_epoch(point)).expect("closed");
         self.points.insert(epoch, self.disk.clone());
+        self.unknown_at_point.clone_from(&self.unknown);
         self.delta = 0;
         self.written.clear();
         self.unlanded.clear();
@@ -145,7 +149,7 @@ impl World {
         };
         self.disk.clone_from(image);
         now(self.journal.roll_back()).expect("rolled back");
-        self.unknown.extend(self.unlanded.iter());
+        self.unknown.extend(self.unknown_at_point.iter());
         self.unlanded.clear();
         self.written.clear();
         self.delta = 0;
