@@ -70,7 +70,7 @@ fn content(chunk: u64, version: u64, length: usize) -> Vec<u8> {
     if version == 0 {
         return vec![0; length];
     }
-    if version % 3 == 0 {
+    if version.is_multiple_of(3) {
         // Shrinks.
         return format!("chunk {chunk} version {version} ")
             .into_bytes()

@@ -15,6 +15,10 @@ const SEGMENT: u32 = 256 << 10;
 /// Versions of all chunks: 0 is zeroes.
 type Image = Vec<u64>;
 
+fn index(chunk: u64) -> usize {
+    usize::try_from(chunk).expect("few")
+}
+
 struct World {
     random: Random,
     volume: Memory,
@@ -73,7 +77,7 @@ impl World {
             let version = if self.random.happens(15) { 0 } else { self.versions };
             let digester = self.journal.pair().digester();
             let digest = digester.digest(&self.bytes(chunk, version));
-            let old = self.bytes(chunk, self.disk[chunk as usize]);
+            let old = self.bytes(chunk, self.disk[index(chunk)]);
             if first {
                 batch.unkept(chunk, digest).expect("room");
             } else if self.journal.touched(chunk) {
@@ -93,7 +97,7 @@ impl World {
             if crash && self.random.happens(50) {
                 continue;
             }
-            self.disk[chunk as usize] = version;
+            self.disk[index(chunk)] = version;
             self.written.insert(chunk);
             self.unlanded.insert(chunk);
             self.unknown.remove(&chunk);
@@ -182,13 +186,13 @@ impl World {
             assert_eq!(wrong, None, "first wrong chunk of point {epoch}");
             let changed = now(self.journal.chunks_since(epoch)).expect("counted");
             for chunk in 0..CHUNKS {
-                let differs = self.disk[chunk as usize] != self.points[&epoch][chunk as usize];
+                let differs = self.disk[index(chunk)] != self.points[&epoch][index(chunk)];
                 assert!(!differs || changed.contains(u32::try_from(chunk).expect("few")));
             }
         }
         let digests = now(self.journal.digests(0..CHUNKS)).expect("digests");
         for (chunk, digest) in (0..CHUNKS).zip(digests) {
-            let right = self.journal.pair().digester().digest(&self.bytes(chunk, self.disk[chunk as usize]));
+            let right = self.journal.pair().digester().digest(&self.bytes(chunk, self.disk[index(chunk)]));
             match digest {
                 Some(digest) => assert_eq!(digest, right, "chunk {chunk}"),
                 None => assert!(self.unknown.contains(&chunk), "chunk {chunk} has no digest"),
