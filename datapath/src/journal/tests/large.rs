@@ -25,8 +25,10 @@ async fn open_after<V: Volume>(volume: V, size_bytes: u64, points: u64, chunks: 
     let digest = journal.pair().digester().digest(&zeroes);
     for epoch in 1..=points {
         batch.belongs_to(DeltaNumber(1));
+        let mut chunk = 0;
         for number in 0..chunks {
-            let chunk = random.below(journal.pair().chunks());
+            // Runs, as files are written.
+            chunk = if number % 100 == 0 { random.below(journal.pair().chunks() - 100) } else { chunk + 1 };
             if epoch == 1 { batch.unkept(chunk, digest) } else { batch.keep(chunk, &zeroes, digest, digest) }
                 .expect("room");
             if batch.len() == 1024 || number + 1 == chunks {
