@@ -5,6 +5,7 @@
 //! every file under `corpus/`.
 
 use failback_datapath::disk::vmdk::{Descriptor, Encoding, sniff};
+use failback_datapath::journal::{Pair, loose};
 use failback_datapath::limits;
 use failback_datapath::pipeline::{Codec, unpack};
 use failback_datapath::wire::{
@@ -101,5 +102,30 @@ pub fn unpack_extent(bytes: &[u8]) {
     let mut into = vec![0; usize::from(u16::from_le_bytes([*low, *high]))];
     if let Err(error) = unpack(codec, packed, &mut into) {
         assert_eq!(error.expected_bytes, into.len());
+    }
+}
+
+/// A record of a journal's segment, whatever its checksum says.
+pub fn journal_record(bytes: &[u8]) {
+    // Nothing with this seed was ever written.
+    assert!(loose::record(bytes, Some(0x5eed)).is_none());
+    let Some(record) = loose::record(bytes, None) else { return };
+    assert!(record.frame.head_bytes as usize <= bytes.len());
+    let written = serde_json::to_vec(&record).expect("what was read can be shown");
+    assert!(written.len() < bytes.len() * 8 + 4096);
+}
+
+/// A page of a journal's index: its header, a leaf; and the file of a pair.
+pub fn journal_page(bytes: &[u8]) {
+    assert!(loose::leaf(bytes, Some(0x5eed)).is_err());
+    if let Ok(entries) = loose::leaf(bytes, None) {
+        assert!(entries.len() <= 85);
+    }
+    let incarnation = bytes.get(16..24).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    if let Ok(header) = loose::table_header(bytes, None, incarnation) {
+        assert!(header.first <= header.last && header.levels.len() <= 4);
+    }
+    if let Ok(pair) = Pair::decode(bytes) {
+        assert!(pair.chunks() <= limits::PROTECTED_CHUNKS_MAX);
     }
 }

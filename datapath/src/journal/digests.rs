@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::entry::Entry;
 use super::field::{Fields, Room};
-use super::files::{Files, Lease, RUN_BYTES};
+use super::files::{Files, Lease};
 use super::record::BLOCK;
 use super::{Error, Volume, VolumeFile};
 use crate::unit::{Digest, Epoch, to_u64, to_usize};
@@ -31,8 +31,9 @@ const PAGE_HEADER: usize = 64;
 /// Digests of a page.
 pub(super) const PAGE_DIGESTS: u64 = ((BLOCK - PAGE_HEADER) / Digest::BYTES) as u64;
 const FIRST_PAGE: u64 = 2;
-/// Pages that are read, changed and written at once.
-const PAGES_AT_ONCE: u64 = (RUN_BYTES / BLOCK) as u64;
+/// Pages that are read, changed and written at once: 64 KiB, so that scattered
+/// changes do not rewrite the file, and neighbours still share an operation.
+const PAGES_AT_ONCE: u64 = 16;
 
 /// A page of digests.
 pub(super) struct DigestPage<'a>(&'a mut [u8]);

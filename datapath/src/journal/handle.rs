@@ -104,7 +104,8 @@ impl<V: Volume> Journal<V> {
             files.remove(name)?;
         }
         let number = shelf.newest().map_or(Epoch::FIRST, |table| table.header.last.next());
-        let mut replay = Replay { open: OpenEpoch::new(number), uncertain: VecDeque::new() };
+        let session = start.map_or(0, |start| start.session);
+        let mut replay = Replay { open: OpenEpoch::new(number), uncertain: VecDeque::new(), session };
         let scan = Scan::new(&files, &segments, start);
         let tail = scan.run(async |placed| replay.take(&files, &mut shelf, placed).await).await?;
         if let Some(unborn) = tail.unborn {
@@ -114,9 +115,8 @@ impl<V: Volume> Journal<V> {
         }
         let at = super::LogPosition { session: tail.at.session + 1, ..tail.at };
         let log = Log::resume(&files, pair.segment_bytes, segments, at).await?;
-        let Replay { mut open, uncertain } = replay;
-        let mut suspect = RoaringBitmap::new();
-        uncertain.into_iter().for_each(|(_, chunks)| suspect |= chunks);
+        let suspect = replay.suspect();
+        let mut open = replay.open;
         open.doubt(&files, &suspect).await?;
         let (digests, digests_lost) = open_digests(&files, &pair, &shelf).await?;
         let recovery = Recovery {
@@ -230,12 +230,14 @@ impl<V: Volume> Journal<V> {
 
     /// Records durably that the target was flushed after everything up to
     /// `delta` was written to it. `manifest` is that of the epoch up to there: a
-    /// source that lost it gets it back from here.
+    /// source that lost it gets it back from here. In a first synchronization
+    /// the open epoch is forgotten, but for its digests, when that is all that
+    /// was appended.
     ///
     /// # Errors
     /// As [`Self::append`].
     pub async fn landed(&mut self, delta: DeltaNumber, manifest: Manifest) -> Result<(), Error> {
-        if self.shelf.epochs.is_empty() {
+        if self.shelf.epochs.is_empty() && delta >= self.open.appended {
             self.take_in_first_digests().await?;
         }
         let body: Vec<u8> = delta.0.to_le_bytes().into_iter().chain(manifest.0).collect();
@@ -338,15 +340,35 @@ struct Replay {
     open: OpenEpoch,
     /// Chunks of batches that are not known to have landed, by delta.
     uncertain: VecDeque<(DeltaNumber, RoaringBitmap)>,
+    session: u64,
 }
 
 impl Replay {
+    /// All chunks that are not known to have landed.
+    fn suspect(&self) -> RoaringBitmap {
+        let mut suspect = RoaringBitmap::new();
+        self.uncertain.iter().for_each(|(_, chunks)| suspect |= chunks);
+        suspect
+    }
+
+    /// What an earlier session left uncertain stays so until it is touched
+    /// again: a later `landed` says nothing of batches that it never wrote.
+    async fn begin_session<V: Volume>(&mut self, files: &Files<V>, session: u64) -> Result<(), Error> {
+        if session != self.session {
+            self.session = session;
+            let suspect = self.suspect();
+            self.open.doubt(files, &suspect).await?;
+        }
+        Ok(())
+    }
+
     async fn take<V: Volume>(
         &mut self,
         files: &Files<V>,
         shelf: &mut Shelf,
         placed: Placed,
     ) -> Result<(), Error> {
+        self.begin_session(files, placed.frame.at.session).await?;
         match placed.record {
             Record::Segment { .. } => {}
             Record::Batch { delta, entries } => {
@@ -362,8 +384,9 @@ impl Replay {
             Record::Landed(delta, manifest) => {
                 (self.open.landed, self.open.manifest) = (delta, manifest);
                 self.uncertain.retain(|(of, _)| *of > delta);
-                if shelf.epochs.is_empty() {
-                    self.forget_landed(files).await?;
+                if shelf.epochs.is_empty() && delta >= self.open.appended {
+                    // Its digests were taken in before the record was written.
+                    self.open.drain(files, async |_entry| Ok(())).await?;
                 }
             }
             Record::Point(point) => {
@@ -378,21 +401,6 @@ impl Replay {
                 self.reset(files, following)?;
             }
         }
-        Ok(())
-    }
-
-    /// The digests of what landed were taken in before the record was written.
-    async fn forget_landed<V: Volume>(&mut self, files: &Files<V>) -> Result<(), Error> {
-        let mut kept = Vec::new();
-        let uncertain = &self.uncertain;
-        let still = async |entry: super::Entry| {
-            if uncertain.iter().any(|(_, chunks)| chunks.contains(entry.chunk)) {
-                kept.push(entry);
-            }
-            Ok(())
-        };
-        self.open.drain(files, still).await?;
-        self.open.publish(&kept);
         Ok(())
     }
 

@@ -151,8 +151,12 @@ impl TableHeader {
         Ok(header)
     }
 
-    fn decode_fields(bytes: &[u8], incarnation: u64) -> Option<Self> {
-        let mut fields = Fields::new(bytes.get(8..)?);
+    /// Reads page 0 whatever its checksum.
+    pub(super) fn decode_fields(bytes: &[u8], incarnation: u64) -> Option<Self> {
+        let mut fields = Fields::new(bytes);
+        if bytes.len() != BLOCK || fields.array()? != MAGIC {
+            return None;
+        }
         if fields.u8()? != VERSION {
             return None;
         }
