@@ -65,7 +65,6 @@ impl Moment {
                 let pending = Pending { write: *write, position: *position, bytes: Rc::clone(bytes) };
                 self.files[*inode].pending.push(pending);
             }
-            Event::Completed { .. } => {}
             Event::Flushed { inode, covered, size } => self.files[*inode].settle(covered, *size),
             Event::Created { inode, size, .. } => {
                 assert_eq!(*inode, self.files.len(), "files are numbered as they are made");
@@ -185,14 +184,16 @@ fn rename(names: &mut BTreeMap<String, Inode>, change: &Event) {
     }
 }
 
-/// Walks a tape, and calls `visit` with the moment after each event that
-/// `stop` names, in order.
+/// Walks a tape, and calls `visit` with the moment after as many events as each
+/// of `stops` says, which ascend.
 pub fn walk(mut moment: Moment, tape: &Tape, stops: &[usize], mut visit: impl FnMut(usize, &Moment)) {
     let mut stops = stops.iter().copied().peekable();
-    for (index, event) in tape.events.iter().enumerate() {
-        moment.advance(event);
-        while stops.next_if_eq(&(index + 1)).is_some() {
-            visit(index + 1, &moment);
+    for passed in 0..=tape.events.len() {
+        while stops.next_if_eq(&passed).is_some() {
+            visit(passed, &moment);
+        }
+        if let Some(event) = tape.events.get(passed) {
+            moment.advance(event);
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use failback_datapath::delta::Opened;
 use failback_datapath::landing::replica::Replica;
 
 use super::cut::{Moment, walk};
-use super::oracle::{Promises, Wrong, check, wrong};
+use super::oracle::{GoingOn, Promises, Wrong, check, wrong};
 use super::play::{Milestone, Player};
-use super::script::{DISK_BYTES, Script, pair};
+use super::script::{DISK_BYTES, Script, Step, pair};
 use super::storage::{Directory, Disk};
 use super::tape::Tape;
 use super::world::{Lies, Shared, World};
@@ -18,6 +19,7 @@ use crate::fixture::Random;
 pub struct Recording<'a> {
     script: &'a Script,
     milestones: Vec<Milestone>,
+    sent: Vec<Opened>,
     tape: Tape,
     seed: u64,
 }
@@ -29,22 +31,28 @@ pub fn run<F: Future>(future: F) -> F::Output {
     tokio::task::LocalSet::new().block_on(&runtime, future)
 }
 
-/// Plays `script` on new storage and records it.
+/// Plays `script` on new storage and records it. The storage begins to lie when
+/// there is a point to lose.
 pub fn record(script: &Script, seed: u64, lies: Lies) -> Result<Recording<'_>, Wrong> {
     let world: Shared = Rc::new(RefCell::new(World::new(DISK_BYTES, seed)));
-    world.borrow_mut().lies = lies;
     world.borrow_mut().record();
-    let milestones = run(async {
+    let (milestones, sent) = run(async {
         let (disk, directory) = (Disk(Rc::clone(&world)), Directory(Rc::clone(&world)));
         let made = Replica::create(disk, directory, pair()).await;
         let mut replica = made.map_err(|error| wrong("it is not made")(&error))?;
         let mut player = Player::new(script, &world);
-        let played = player.play(&mut replica, script.steps.len()).await;
-        played.map_err(|error| wrong("the script does not play")(&error))?;
-        Ok::<_, Wrong>(player.milestones)
+        let first_point =
+            1 + script.steps.iter().position(|(_, step)| matches!(step, Step::Cut)).unwrap_or(0);
+        let played = async {
+            player.play(&mut replica, 0..first_point).await?;
+            world.borrow_mut().lies = lies;
+            player.play(&mut replica, first_point..script.steps.len()).await
+        };
+        played.await.map_err(|error| wrong("the script does not play")(&error))?;
+        Ok::<_, Wrong>((player.milestones, player.sent))
     })?;
     let tape = world.borrow_mut().take_tape();
-    Ok(Recording { script, milestones, tape, seed })
+    Ok(Recording { script, milestones, sent, tape, seed })
 }
 
 impl Recording<'_> {
@@ -66,15 +74,16 @@ impl Recording<'_> {
         let mut random = Random::with_seed(self.seed);
         let (mut cuts, mut first_wrong) = (0, None);
         walk(start, &self.tape, moments, |at, moment| {
-            let promises = Promises::of(&self.milestones[..moment.milestones]);
+            let promises = Promises::of(self.script, &self.milestones[..moment.milestones]);
             for _ in 0..times {
                 if first_wrong.is_some() {
                     return;
                 }
                 let seed = random.number();
                 cuts += 1;
-                let whole = cuts % whole_every == 0;
-                let checked = run(check(moment.cut(seed), self.script, &promises, whole));
+                let lost = (cuts % 2 == 0).then(|| &self.sent[promises.sent.clone()]);
+                let going_on = GoingOn { whole: cuts % whole_every == 0, lost };
+                let checked = run(check(moment.cut(seed), self.script, &promises, going_on));
                 first_wrong = checked.err().map(|what| {
                     let events = self.tape.events.len();
                     format!("script {}, cut {seed} after event {at} of {events}: {what}", self.seed)

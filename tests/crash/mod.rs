@@ -11,6 +11,7 @@
 
 mod cut;
 mod enumerate;
+mod faults;
 mod oracle;
 mod play;
 mod script;

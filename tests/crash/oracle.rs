@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 
+use failback_datapath::delta::Opened;
 use failback_datapath::journal::PairState;
 use failback_datapath::landing::replica::Replica;
 use failback_datapath::unit::{DeltaNumber, Epoch};
@@ -20,14 +22,23 @@ pub struct Promises {
     /// The step that may or may not have happened.
     begun: Option<usize>,
     durable: Option<(Epoch, DeltaNumber)>,
+    /// The deltas that the source still knows: it forgets them when it starts
+    /// anew and offers everything.
+    pub sent: Range<usize>,
 }
 
 impl Promises {
-    pub fn of(milestones: &[Milestone]) -> Self {
-        let mut promises = Self { done: 0, begun: None, durable: None };
+    pub fn of(script: &Script, milestones: &[Milestone]) -> Self {
+        let mut promises = Self { done: 0, begun: None, durable: None, sent: 0..0 };
         for milestone in milestones {
             match milestone {
-                Milestone::Begun(step) => promises.begun = Some(*step),
+                Milestone::Begun(step) => {
+                    promises.begun = Some(*step);
+                    if matches!(script.steps[*step].1, Step::Bring(_)) {
+                        promises.sent.start = promises.sent.end;
+                    }
+                }
+                Milestone::Sent(sent) => promises.sent.end = *sent,
                 Milestone::Done(step) => (promises.done, promises.begun) = (step + 1, None),
                 Milestone::Durable(epoch, delta) => promises.durable = Some((*epoch, *delta)),
             }
@@ -53,10 +64,24 @@ pub fn wrong(what: &str) -> impl Fn(&dyn std::fmt::Display) -> Wrong {
     move |error| format!("{what}: {error}")
 }
 
+/// How a source goes on after a power cut at its target.
+#[derive(Clone, Copy)]
+pub struct GoingOn<'a> {
+    /// To the end of the script instead of to the next point.
+    pub whole: bool,
+    /// With just the deltas that it knows to be lost, instead of with the whole
+    /// epoch once more: what the target did not want must be there.
+    pub lost: Option<&'a [Opened]>,
+}
+
 /// Opens what a power cut left, and checks it: its points, its promises, and
-/// that it goes on to the right end. `whole` plays the script to its end instead
-/// of to its next point.
-pub async fn check(world: World, script: &Script, promises: &Promises, whole: bool) -> Result<(), Wrong> {
+/// that it goes on to the right end.
+pub async fn check(
+    world: World,
+    script: &Script,
+    promises: &Promises,
+    going_on: GoingOn<'_>,
+) -> Result<(), Wrong> {
     let world: Shared = Rc::new(RefCell::new(world));
     let opened = Replica::open(Disk(Rc::clone(&world)), Directory(Rc::clone(&world))).await;
     let mut replica = match opened {
@@ -68,7 +93,7 @@ pub async fn check(world: World, script: &Script, promises: &Promises, whole: bo
     check_points(&replica, script, promises).await?;
     check_position(&replica, promises)?;
     replica.resume().await.map_err(|error| wrong("it does not resume")(&error))?;
-    go_on(&mut replica, &world, script, promises, whole).await?;
+    go_on(&mut replica, &world, script, promises, going_on).await?;
     check_points(&replica, script, promises).await
 }
 
@@ -113,7 +138,7 @@ async fn go_on(
     world: &Shared,
     script: &Script,
     promises: &Promises,
-    whole: bool,
+    GoingOn { whole, lost }: GoingOn<'_>,
 ) -> Result<(), Wrong> {
     let here = stage(replica);
     let makes_point = |index: &usize| {
@@ -123,8 +148,17 @@ async fn go_on(
     let next = (0..script.steps.len()).find(makes_point).map(|index| index + 1);
     let end = if whole { script.steps.len() } else { next.unwrap_or(script.steps.len()) };
     let mut player = Player::new(script, world);
-    let played = player.play(replica, end).await;
-    played.map_err(|error| wrong("it does not go on")(&error))?;
+    let played = async {
+        let start = match lost {
+            Some(lost) => {
+                player.land_lost(replica, lost).await?;
+                promises.begun.unwrap_or(promises.done)
+            }
+            None => 0,
+        };
+        player.play(replica, start..end).await
+    };
+    played.await.map_err(|error| wrong("it does not go on")(&error))?;
     let newest = replica.journal().points().next_back().map(|point| point.epoch);
     let Some(newest) = newest.filter(|newest| newest.next() == replica.position().epoch) else {
         return Err(format!("it made no point on its way on from {here:?}, step {}", promises.done));

@@ -1,13 +1,16 @@
 //! Playing a script on a replica, from its beginning or from wherever a crash left it.
 
+use std::ops::Range;
 use std::rc::Rc;
 
-use failback_datapath::delta::Place;
+use failback_datapath::delta::{Opened, Place};
 use failback_datapath::journal::{PairState, PointKind};
 use failback_datapath::landing::replica::{Cut, Error, Replica};
 use failback_datapath::unit::{Chain, DeltaNumber, Digest, Epoch, Extent, to_u64};
 
-use super::script::{CHUNK, Content, DISK_BYTES, Script, Stage, Step, chunk_count, delta, pair, place_of};
+use super::script::{
+    CHUNK, Content, DISK_BYTES, Script, Stage, Step, anew, chunk_count, delta, pair, place_of,
+};
 use super::storage::{Directory, Disk};
 use super::world::Shared;
 
@@ -25,6 +28,8 @@ pub enum Milestone {
     Done(usize),
     /// Everything of an epoch up to this delta was called durable.
     Durable(Epoch, DeltaNumber),
+    /// So many deltas were sent.
+    Sent(usize),
 }
 
 /// Who plays: notes what was promised, where that is wanted.
@@ -32,6 +37,8 @@ pub struct Player<'a> {
     pub script: &'a Script,
     pub world: Shared,
     pub milestones: Vec<Milestone>,
+    /// Every delta that was sent, in order.
+    pub sent: Vec<Opened>,
 }
 
 /// Where a replica is, as scripts count.
@@ -42,7 +49,7 @@ pub fn stage(replica: &Simulated) -> Stage {
 
 impl<'a> Player<'a> {
     pub fn new(script: &'a Script, world: &Shared) -> Self {
-        Self { script, world: Rc::clone(world), milestones: Vec::new() }
+        Self { script, world: Rc::clone(world), milestones: Vec::new(), sent: Vec::new() }
     }
 
     fn note(&mut self, milestone: Milestone) {
@@ -50,9 +57,9 @@ impl<'a> Player<'a> {
         self.world.borrow_mut().milestone(self.milestones.len());
     }
 
-    /// Plays the steps from where the replica is up to, not including, `end`.
-    pub async fn play(&mut self, replica: &mut Simulated, end: usize) -> Result<(), Error> {
-        for index in 0..end {
+    /// Plays those of `steps` that are not behind the replica.
+    pub async fn play(&mut self, replica: &mut Simulated, steps: Range<usize>) -> Result<(), Error> {
+        for index in steps {
             let (at, step) = &self.script.steps[index];
             if *at < stage(replica) || is_behind(step, replica.position().state) {
                 continue;
@@ -71,7 +78,7 @@ impl<'a> Player<'a> {
                 let landed = replica.position().landed;
                 let left = deltas.iter().position(|delta| delta.head().number() > landed);
                 match left {
-                    Some(first) => replica.land(&deltas[first..]).await,
+                    Some(first) => self.land(replica, &deltas[first..]).await,
                     None => Ok(()),
                 }
             }
@@ -87,6 +94,27 @@ impl<'a> Player<'a> {
             Step::Rewind(to) => replica.rewind(*to).await,
             Step::Commit => replica.commit().await.map(drop),
         }
+    }
+
+    async fn land(&mut self, replica: &mut Simulated, deltas: &[Opened]) -> Result<(), Error> {
+        self.sent.extend_from_slice(deltas);
+        self.note(Milestone::Sent(self.sent.len()));
+        replica.land(deltas).await
+    }
+
+    /// Lands again what the target has lost of `sent`, as a source does that has
+    /// not forgotten it: as deltas that go on from where the target is.
+    pub async fn land_lost(&mut self, replica: &mut Simulated, sent: &[Opened]) -> Result<(), Error> {
+        let position = replica.position();
+        let (generation, epoch) = (position.generation, position.epoch);
+        for lost in sent {
+            let was = lost.head().place();
+            if (was.generation, was.epoch) == (generation, epoch) && was.number > position.landed {
+                let number = replica.position().landed.next();
+                self.land(replica, &[anew(lost, Place { generation, epoch, number })]).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn checkpoint(&mut self, replica: &mut Simulated) -> Result<(), Error> {
@@ -112,7 +140,8 @@ impl<'a> Player<'a> {
                 let position = replica.position();
                 let number = position.landed.next();
                 let place = Place { generation: position.generation, epoch: position.epoch, number };
-                replica.land(&[delta(place, content, wanted.iter().map(u64::from))]).await?;
+                let delta = delta(place, content, wanted.iter().map(u64::from));
+                self.land(replica, &[delta]).await?;
             }
             if first == WINDOW_CHUNKS {
                 self.checkpoint(replica).await?;
@@ -133,6 +162,7 @@ impl<'a> Player<'a> {
             chain: Chain::next(replica.chain(), position.generation, position.epoch, manifest),
             kind: PointKind::Crash,
             name: format!("point {}", position.epoch),
+            chunks: 3,
             cut_unix_ms: 1000 * position.epoch.0,
             freeze_ms: 5,
         }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use failback_datapath::delta::{DigestAlgorithm, Filling, Manifest, Opened, Packed, Place, Shape};
+use failback_datapath::delta::{
+    Content as EntryContent, DigestAlgorithm, Filling, Manifest, Opened, Packed, Place, Shape,
+};
 use failback_datapath::journal::{Pair, PairState, SecretKey};
 use failback_datapath::unit::{ChunkSize, DeltaNumber, Epoch, Generation, to_usize};
 
@@ -93,6 +95,22 @@ pub fn delta(place: Place, content: &[u8], chunks: impl IntoIterator<Item = u64>
         };
         pushed.expect("a small delta has room");
     }
+    let (head, payload) = filling.close(place).expect("a delta has entries").raw().into_parts();
+    Packed::open(head, payload, |bytes| digester.digest(bytes)).expect("its own digests")
+}
+
+/// The same chunks with the same bytes as a delta at another place: what a source
+/// makes of a delta that its target has lost.
+pub fn anew(lost: &Opened, place: Place) -> Opened {
+    let mut filling = Filling::new(lost.header().shape);
+    for entry in lost.entries() {
+        let pushed = match entry.content {
+            EntryContent::Data { digest, .. } => filling.push_data(entry.extent, lost.bytes(entry), digest),
+            EntryContent::Zero => filling.push_zero(entry.extent),
+        };
+        pushed.expect("it had room before");
+    }
+    let digester = pair().digester();
     let (head, payload) = filling.close(place).expect("a delta has entries").raw().into_parts();
     Packed::open(head, payload, |bytes| digester.digest(bytes)).expect("its own digests")
 }

@@ -13,8 +13,6 @@ pub const DISK: Inode = 0;
 pub enum Event {
     /// A write was handed to the storage; from now on any of it may be there.
     Submitted { inode: Inode, position: usize, bytes: Rc<[u8]>, write: usize },
-    /// It completed: a flush that begins now covers it.
-    Completed { inode: Inode, write: usize },
     /// A flush completed. It covers the writes that had completed before it began,
     /// and the size that the file had then.
     Flushed { inode: Inode, covered: Rc<[usize]>, size: usize },

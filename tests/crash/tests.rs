@@ -23,7 +23,7 @@ fn whatever_a_power_cut_leaves_recovers() {
         let script = life(seed);
         let recording = record(&script, seed, Lies::default()).expect("a script plays");
         let moments = recording.moments(200);
-        cuts += recording.cut(&moments, 1, 20).unwrap_or_else(|wrong| panic!("{wrong}"));
+        cuts += recording.cut(&moments, 1, 21).unwrap_or_else(|wrong| panic!("{wrong}"));
         scripts += 1;
     }
     println!("{cuts} power cuts in {scripts} lives of a pair");
@@ -34,7 +34,8 @@ fn whatever_a_power_cut_leaves_recovers() {
 #[test]
 fn a_flush_that_lies_is_caught() {
     let lies = [
-        Lies { journal_flush: true, ..Lies::default() },
+        Lies { segment_flush: true, ..Lies::default() },
+        Lies { file_flush: true, ..Lies::default() },
         Lies { disk_flush: true, ..Lies::default() },
         Lies { directory_flush: true, ..Lies::default() },
     ];
@@ -44,7 +45,7 @@ fn a_flush_that_lies_is_caught() {
             let seed = random.number();
             let script = life(seed);
             let recording = record(&script, seed, lie).expect("a script plays");
-            recording.cut(&recording.moments(400), 3, 20).err()
+            recording.cut(&recording.moments(400), 3, 21).err()
         });
         println!("{lie:?}: {}", caught.unwrap_or_else(|| panic!("{lie:?} was not caught")));
     }

@@ -6,6 +6,7 @@
 
 use failback_datapath::delta::{Content, Packed};
 use failback_datapath::disk::vmdk::{Descriptor, Encoding, sniff};
+use failback_datapath::journal::{Pair, loose};
 use failback_datapath::limits;
 use failback_datapath::pipeline::{Codec, Digester, unpack, unseal};
 use failback_datapath::wire::{
@@ -132,5 +133,30 @@ pub fn delta(bytes: &[u8]) {
             }
         }
         Err(error) => assert!(error.to_string().len() < 1024),
+    }
+}
+
+/// A record of a journal's segment, whatever its checksum says.
+pub fn journal_record(bytes: &[u8]) {
+    // Nothing with this seed was ever written.
+    assert!(loose::record(bytes, Some(0x5eed)).is_none());
+    let Some(record) = loose::record(bytes, None) else { return };
+    assert!(record.frame.head_bytes as usize <= bytes.len());
+    let written = serde_json::to_vec(&record).expect("what was read can be shown");
+    assert!(written.len() < bytes.len() * 8 + 4096);
+}
+
+/// A page of a journal's index: its header, a leaf; and the file of a pair.
+pub fn journal_page(bytes: &[u8]) {
+    assert!(loose::leaf(bytes, Some(0x5eed)).is_err());
+    if let Ok(entries) = loose::leaf(bytes, None) {
+        assert!(entries.len() <= 85);
+    }
+    let incarnation = bytes.get(16..24).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    if let Ok(header) = loose::table_header(bytes, None, incarnation) {
+        assert!(header.first <= header.last && header.levels.len() <= 4);
+    }
+    if let Ok(pair) = Pair::decode(bytes) {
+        assert!(pair.chunks() <= limits::PROTECTED_CHUNKS_MAX);
     }
 }

@@ -41,8 +41,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Puts fields into bytes of a known size; what does not fit is left out, and
-/// [`Room::end`] tells.
+/// Puts fields into bytes of a known size; what does not fit is left out.
 pub(super) struct Room<'a> {
     bytes: &'a mut [u8],
     at: usize,
@@ -75,10 +74,5 @@ impl<'a> Room<'a> {
 
     pub fn u64(&mut self, value: u64) {
         self.put(&value.to_le_bytes());
-    }
-
-    /// Where the next field would go.
-    pub const fn end(&self) -> usize {
-        self.at
     }
 }

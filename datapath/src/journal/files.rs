@@ -18,6 +18,9 @@ use crate::unit::to_u64;
 /// The largest read or write of an index or of the digests, in bytes.
 pub(super) const RUN_BYTES: usize = 1 << 20;
 
+/// A buffer on loan: a run, or a packed image that begins and ends within blocks.
+pub(super) const LEASE_BYTES: usize = RUN_BYTES + 2 * BLOCK;
+
 /// Buffers that are kept for the next one who needs one.
 const BUFFERS_KEPT: usize = 4;
 
@@ -71,12 +74,12 @@ impl<V: Volume> Files<V> {
         self.tables.get()
     }
 
-    /// A buffer of [`RUN_BYTES`]; it comes back when the lease ends.
+    /// A buffer of [`LEASE_BYTES`]; it comes back when the lease ends.
     pub fn lease(&self) -> Result<Lease<'_>, Error> {
         let kept = self.buffers.borrow_mut().pop();
         let buffer = match kept {
             Some(buffer) => buffer,
-            None => new_buffer(RUN_BYTES)?,
+            None => new_buffer(LEASE_BYTES)?,
         };
         Ok(Lease { buffer: Some(buffer), home: &self.buffers })
     }
@@ -129,7 +132,7 @@ impl<V: Volume> Files<V> {
         }
     }
 
-    /// Reads `length` bytes, at most [`RUN_BYTES`], both numbers whole blocks.
+    /// Reads `length` bytes, at most [`LEASE_BYTES`], both numbers whole blocks.
     pub async fn read(&self, name: &str, position: u64, length: usize) -> Result<Lease<'_>, Error> {
         let file = self.open(name)?;
         let mut lease = self.lease()?;

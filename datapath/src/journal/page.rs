@@ -65,19 +65,22 @@ pub(super) fn put_key(page: &mut [u8], index: usize, chunk: u32) {
 
 /// Checks a page; says what is wrong with it.
 pub(super) fn check(page: &[u8], number: u32, level: u8, seed: u64) -> Result<PageHeader, &'static str> {
-    let header = read_header(page, seed)?;
+    let header = read_header(page, Some(seed))?;
     if header.number != number || header.level != level {
         return Err("it is another page");
     }
     Ok(header)
 }
 
-/// Reads a page's header, whichever page it is.
-pub(super) fn read_header(page: &[u8], seed: u64) -> Result<PageHeader, &'static str> {
+/// Reads a page's header, whichever page it is; without `seed` whatever its checksum.
+pub(super) fn read_header(page: &[u8], seed: Option<u64>) -> Result<PageHeader, &'static str> {
     let short = "it is no page";
     let mut fields = Fields::new(page);
     let checksum = fields.u64().ok_or(short)?;
-    if page.len() != BLOCK || xxh3_64_with_seed(&page[8..], seed) != checksum {
+    if page.len() != BLOCK {
+        return Err(short);
+    }
+    if seed.is_some_and(|seed| xxh3_64_with_seed(&page[8..], seed) != checksum) {
         return Err("its checksum does not fit");
     }
     let number = fields.u32().ok_or(short)?;
@@ -96,12 +99,6 @@ pub(super) fn read_header(page: &[u8], seed: u64) -> Result<PageHeader, &'static
 /// The entries of a checked leaf; `None` where one is no entry.
 pub(super) fn entries(page: &[u8]) -> impl Iterator<Item = Option<Entry>> + '_ {
     page[HEADER_BYTES..].chunks_exact(ENTRY_BYTES).take(count(page)).map(Entry::decode)
-}
-
-/// The first chunk of each child of a checked inner page.
-pub(super) fn keys(page: &[u8]) -> impl Iterator<Item = u32> + '_ {
-    let keys = page[HEADER_BYTES..].as_chunks::<KEY_BYTES>().0;
-    keys.iter().take(count(page)).map(|key| u32::from_le_bytes(*key))
 }
 
 fn count(page: &[u8]) -> usize {

@@ -134,6 +134,9 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Segments where nobody asks for others.
+    pub const SEGMENT_BYTES: u32 = limits::JOURNAL_SEGMENT_BYTES;
+
     /// Makes digests of this pair's chunks.
     #[must_use]
     pub const fn digester(&self) -> Digester {

@@ -86,8 +86,6 @@ fn chain_as_text<S: serde::Serializer>(chain: &Chain, serializer: S) -> Result<S
 
 impl PointRecord {
     const FIXED_BYTES: usize = 136;
-    /// Of the longest.
-    pub(super) const BYTES_MAX: usize = Self::FIXED_BYTES + limits::POINT_NAME_MAX;
 
     /// Its bytes; `None` where its name is too long.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {

@@ -5,12 +5,13 @@
 //!
 //! ```text
 //!   0  8  "FBTABLE\0"
-//!   8  2  version 1
+//!   8  1  version 1
+//!   9  1  rank: how often its entries were merged; zero for one epoch
 //!  10  1  kind: 1 epoch, 2 merged, 3 run
 //!  11  1  levels, leaves included; zero where there are no entries
 //!  12  4  bytes of the point record
 //!  16  8  incarnation
-//!  24  8  first epoch     32  8  last epoch
+//!  24  8  first epoch: the one after the point before     32  8  last epoch
 //!  40  8  entries
 //!  48 32  of each level: its first page (4), its pages (4); leaves first
 //!  80 32  where the log goes on after the point: segment (4), position (4),
@@ -31,7 +32,7 @@ use super::{Error, PointRecord, Volume};
 use crate::unit::{Epoch, to_u64, to_usize};
 
 const MAGIC: [u8; 8] = *b"FBTABLE\0";
-const VERSION: u16 = 1;
+const VERSION: u8 = 1;
 /// Three levels hold 88 million entries, four every disk.
 const LEVELS_MAX: usize = 4;
 const FIXED_BYTES: usize = 120;
@@ -63,6 +64,8 @@ pub struct Level {
 pub struct TableHeader {
     /// What it is of.
     pub kind: TableKind,
+    /// How often its entries were merged.
+    pub rank: u8,
     /// The first epoch.
     pub first: Epoch,
     /// The last.
@@ -106,7 +109,8 @@ impl TableHeader {
         let mut bytes = vec![0; BLOCK];
         let mut room = Room::new(&mut bytes);
         room.put(&MAGIC);
-        room.u16(VERSION);
+        room.u8(VERSION);
+        room.u8(self.rank);
         room.u8(self.kind as u8);
         room.u8(u8::try_from(self.levels.len()).ok()?);
         room.u32(u32::try_from(point.len()).ok()?);
@@ -147,11 +151,16 @@ impl TableHeader {
         Ok(header)
     }
 
-    fn decode_fields(bytes: &[u8], incarnation: u64) -> Option<Self> {
-        let mut fields = Fields::new(bytes.get(8..)?);
-        if fields.u16()? != VERSION {
+    /// Reads page 0 whatever its checksum.
+    pub(super) fn decode_fields(bytes: &[u8], incarnation: u64) -> Option<Self> {
+        let mut fields = Fields::new(bytes);
+        if bytes.len() != BLOCK || fields.array()? != MAGIC {
             return None;
         }
+        if fields.u8()? != VERSION {
+            return None;
+        }
+        let rank = fields.u8()?;
         let kind = match fields.u8()? {
             1 => TableKind::Epoch,
             2 => TableKind::Merged,
@@ -183,7 +192,7 @@ impl TableHeader {
             TableKind::Merged | TableKind::Run => None,
         };
         let fits = named == levels_for(entries) && first <= last;
-        fits.then_some(Self { kind, first, last, entries, levels: named, log, point })
+        fits.then_some(Self { kind, rank, first, last, entries, levels: named, log, point })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::unit::{Epoch, to_u64};
 /// What is known of a table before its entries.
 pub(super) struct TableName {
     pub kind: TableKind,
+    pub rank: u8,
     pub first: Epoch,
     pub last: Epoch,
     pub log: LogPosition,
@@ -120,6 +121,7 @@ impl<'a, V: Volume> TableWriter<'a, V> {
         self.write().await?;
         let header = TableHeader {
             kind: name.kind,
+            rank: name.rank,
             first: name.first,
             last: name.last,
             entries: self.entries,

@@ -53,7 +53,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     pub(super) async fn make_durable(&mut self) -> Result<(), Error> {
         self.flush_target().await?;
         if self.journal.landed_delta() != self.course.landed {
-            self.journal.landed(self.course.landed, self.course.manifest.0).await?;
+            self.journal.landed(self.course.landed, self.course.manifest).await?;
         }
         Ok(())
     }
@@ -95,16 +95,20 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// Overwrites what a stroke says, once the journal durably has what was there.
     /// Returns with the writes in flight: the next stroke reads meanwhile.
     pub(super) async fn strike(&mut self, stroke: &Stroke<'_>) -> Result<(), Error> {
-        let batch = self.keep(stroke).await?;
-        self.journal.append(batch).await?;
+        let mut batch = match self.batch.take() {
+            Some(batch) => batch,
+            None => self.journal.batch()?,
+        };
+        self.keep(stroke, &mut batch).await?;
+        self.journal.append(&mut batch).await?;
+        self.batch = Some(batch);
         self.journal.flush().await?;
         self.overwrite(stroke).await
     }
 
-    /// The batch of a stroke: before-images of what the epoch touches first.
-    async fn keep(&mut self, stroke: &Stroke<'_>) -> Result<Batch, Error> {
+    /// Fills the batch of a stroke: before-images of what the epoch touches first.
+    async fn keep(&self, stroke: &Stroke<'_>, batch: &mut Batch) -> Result<(), Error> {
         let chunks = stroke.chunks(self.journal.pair(), &self.zeroes);
-        let mut batch = self.journal.batch()?;
         batch.belongs_to(stroke.delta);
         let is_kept = self.state() != PairState::Initial;
         let pair = self.journal.pair();
@@ -136,7 +140,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             let old = &buffer.bytes()[from..from + to_usize(extent.length())];
             batch.keep(chunk, old, digester.digest(old), new)?;
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// Puts the pieces of a stroke onto the target, neighbours together.

@@ -43,7 +43,7 @@ pub use point::Cut;
 
 use crate::delta::Manifest;
 use crate::disk::Blocks;
-use crate::journal::{Journal, PairState, Volume};
+use crate::journal::{Batch, Journal, PairState, Volume};
 use crate::pipeline::Pool;
 use crate::unit::{DeltaNumber, Epoch, Generation};
 use overwrites::Overwrites;
@@ -56,6 +56,8 @@ pub struct Replica<B, V: Volume> {
     overwrites: Overwrites<B>,
     /// For reads; writes have their own, so that neither waits for the other.
     windows: Pool,
+    /// Filled again for every stroke; gone where one failed half filled.
+    batch: Option<Batch>,
     zeroes: ZeroDigests,
     course: Course,
     /// Chunks written since the last flush of the target.

@@ -52,6 +52,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             windows: Pool::new(limits::REPLICA_WINDOWS / 2).map_err(memory)?,
             zeroes: ZeroDigests::new(journal.pair()),
             disk,
+            batch: None,
             journal,
             course,
             undurable: RoaringBitmap::new(),

@@ -23,6 +23,8 @@ pub struct Cut {
     pub kind: PointKind,
     /// Given by whoever asked for it; else empty.
     pub name: String,
+    /// Chunks that changed in it.
+    pub chunks: u64,
     /// When it was cut, by the source's clock.
     pub cut_unix_ms: u64,
     /// For how long the source was frozen.
@@ -106,7 +108,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             closed_unix_ms: Clock::now().wall_unix_ms,
             freeze_ms: cut.freeze_ms,
             deltas: cut.deltas,
-            chunks: self.journal.touched_chunks().len(),
+            chunks: cut.chunks,
             manifest: cut.manifest.0,
             chain: cut.chain,
         };

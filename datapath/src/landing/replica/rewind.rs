@@ -85,6 +85,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             chain: self.chain_with(manifest),
             kind: PointKind::Rewind { to },
             name: String::new(),
+            chunks: changed.len(),
             cut_unix_ms: Clock::now().wall_unix_ms,
             freeze_ms: 0,
         };
@@ -197,7 +198,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             | PairState::Rewinding { .. }
             | PairState::Rewound { .. }
             | PairState::RollingBack => Ok(Expired::default()),
-            _ => Ok(replica.journal.expire(policy, now).await?),
+            _ => Ok(replica.journal.expire(policy, now)?),
         })
         .await
     }
@@ -207,7 +208,11 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// # Errors
     /// Those of the journal.
     pub async fn tend(&mut self) -> Result<(), Error> {
-        self.step(async |replica| Ok(replica.journal.merge().await?)).await
+        self.step(async |replica| {
+            while replica.journal.merge().await? {}
+            Ok(())
+        })
+        .await
     }
 
     async fn enter(&mut self, state: PairState) -> Result<(), Error> {

@@ -63,8 +63,14 @@ impl<B: Blocks + 'static, V: Volume> Landing for Replica<B, V> {
     }
 
     async fn cut(&mut self, cut: &wire::Cut) -> Result<Chain, LandingError> {
+        let position = self.position();
+        let chunks = match position.state {
+            // A first synchronization keeps no account of the chunks it wrote.
+            PairState::Initial => self.journal().pair().chunks(),
+            _ => self.journal().touched_chunks().len(),
+        };
         let cut = ReplicaCut {
-            generation: self.position().generation,
+            generation: position.generation,
             epoch: cut.epoch,
             deltas: cut.deltas,
             manifest: cut.manifest,
@@ -75,6 +81,7 @@ impl<B: Blocks + 'static, V: Volume> Landing for Replica<B, V> {
                 CutKind::Final => PointKind::Final,
             },
             name: cut.name.clone(),
+            chunks,
             cut_unix_ms: cut.cut_unix_ms,
             freeze_ms: cut.freeze_ms,
         };
