@@ -97,6 +97,128 @@ pub const PAIRING_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Wrong pairing proofs after which a token is void.
 pub const PAIRING_ATTEMPTS_MAX: u32 = 5;
 
+/// Chunks of one protected disk: a bitmap of them is 32 MiB, and a disk of
+/// 62 TiB has 65 million of 1 MiB.
+pub const PROTECTED_CHUNKS_MAX: u64 = 1 << 28;
+
+/// Chunks of one batch of the journal: its head is then 48 KiB, which a scan
+/// reads at once.
+pub const BATCH_CHUNKS_MAX: usize = 1024;
+
+/// Before-images of one batch, before packing: what a delta of the largest size
+/// overwrites, so that a delta costs one append and one flush.
+pub const BATCH_IMAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A segment of the journal where its pair does not say otherwise: small beside
+/// a volume, so that expiry gives space back early; large enough that a new one
+/// every few seconds is the most that a fast disk asks for.
+pub const JOURNAL_SEGMENT_BYTES: u32 = 256 << 20;
+
+/// The largest segment that may be asked for: positions in it are 32 bits.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u32 = 1 << 30;
+
+/// Entries of the open epoch in memory (about 100 bytes each); more are spilled
+/// to the retention volume as sorted runs.
+pub const OPEN_ENTRIES_MAX: usize = 1 << 18;
+
+/// Indexes merged into one: a lookup probes at most two times fifteen files of each level.
+pub const MERGE_FAN: u64 = 16;
+
+/// Pages (4 KiB) of indexes and digests that a journal keeps in memory: 16 MiB.
+pub const JOURNAL_PAGES_CACHED: usize = 4096;
+
+/// Files of a journal that are open at once: those that a lookup probes stay open.
+pub const JOURNAL_FILES_OPEN: usize = 96;
+
+/// Chunks that one lookup asks for: an operation of 1 MiB has 256 of the smallest.
+pub const LOOKUP_CHUNKS_MAX: u64 = 1024;
+
+/// A point's name in bytes: a line on a screen.
+pub const POINT_NAME_MAX: usize = 256;
+
+/// Points that are pinned at once in one journal.
+pub const PINS_MAX: usize = 1024;
+
+/// The file that describes a pair: some hundreds of bytes, and its pins.
+pub const PAIR_BYTES_MAX: u64 = 64 << 10;
+
+/// By how much the wall clock may drift from the monotonic one between two
+/// looks before expiry by age is paused: more than time synchronization slews.
+pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
+
+/// Plain bytes of a delta: large enough that its header, its flush at the target
+/// and a round trip cost little, small enough that a lane holds several.
+pub const DELTA_BYTES_MAX: u32 = 4 << 20;
+
+/// Entries of a delta: 4 MiB of the smallest chunks, 4 KiB each.
+pub const DELTA_ENTRIES_MAX: u32 = 1024;
+
+/// Deltas that an agent may have sent and its target not yet taken in: 32 MiB,
+/// which keeps a link of 1 Gbit/s busy over a quarter of a second.
+pub const DELTAS_IN_FLIGHT: u32 = 8;
+
+/// Windows that an agent may have offered and its target not yet answered.
+pub const OFFERS_IN_FLIGHT: usize = 8;
+
+/// What the disks of a frozen machine may still have to read, in locked memory
+/// that is there before the freeze: 64 MiB are read in less than the budget of a
+/// freeze, 1 s, from any disk worth protecting.
+pub const REMAINDER_BYTES_MAX: u64 = 64 << 20;
+
+/// Windows of a replica, half of them for reads and half for writes: one for
+/// each operation in flight, 16 MiB for a disk.
+pub const REPLICA_WINDOWS: usize = 2 * QUEUE_DEPTH;
+
+/// Strokes of a rewind (4 MiB each) between two flushes of the target: what a
+/// crash makes it write again.
+pub const STROKES_PER_CHECKPOINT: usize = 64;
+
+/// What the kernel's verifier may write about a program that it refuses. It
+/// walks through about 60,000 instructions of ours; the end is what matters.
+pub const VERIFIER_LOG_BYTES: usize = 256 << 10;
+
+/// Of that, what an error shows: some twenty lines.
+pub const VERIFIER_LINES_BYTES: usize = 2 << 10;
+
+/// Types of the running kernel (`/sys/kernel/btf/vmlinux`) in bytes: Debian's are
+/// 5 to 10 MiB.
+pub const KERNEL_TYPES_BYTES_MAX: u64 = 64 << 20;
+
+/// Chunks of a tracked disk: each of its three bitmaps is then 64 MiB of kernel
+/// memory. 2 TiB in chunks of 4 KiB, 512 TiB in chunks of 1 MiB.
+pub const TRACKED_CHUNKS_MAX: u64 = 512 << 20;
+
+/// Words and pieces that one event of the tracker marks at most; bounded for the
+/// verifier, which gives up at 8192 branches. The largest request (4 GiB) in the
+/// smallest chunks takes 1054: 1024 strides of 16 words, 15 words before and
+/// after. 64 KiB chunks and larger take one word at a time, 1025.
+pub const MARK_STEPS_MAX: i32 = 1100;
+
+/// How long the kernel may take from telling that a request has completed to
+/// counting it: microseconds, unless the thread that does it is put aside.
+pub const COUNT_SETTLES: Duration = Duration::from_millis(100);
+
+/// Between two looks at a disk that found it still and unchanged, for the
+/// kernel's count to be taken as exact.
+pub const STILL_FOR: Duration = Duration::from_secs(1);
+
+/// A first attempt to connect again comes after this; each further one waits twice as long.
+pub const RECONNECT_AFTER: Duration = Duration::from_millis(500);
+
+/// No attempt to connect waits longer.
+pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Rounds before a cut must leave little within this time: a disk that changes
+/// faster than it is sent is said to, instead of being frozen for long.
+pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The remainder of a frozen machine must be read within this time: less than
+/// the watchdog's, so that a cut is given up by the agent first.
+pub const CUT_READS_WITHIN: Duration = Duration::from_millis(800);
+
+/// A target makes its point within this time, or the point is not one of the machine.
+pub const POINT_WITHIN: Duration = Duration::from_secs(120);
+
 /// Filesystems that are frozen together: a machine of 60 disks with four each.
 /// Each costs a descriptor on both sides, and time while writers wait.
 pub const SUPERBLOCKS_MAX: usize = 256;

@@ -23,6 +23,7 @@ mod lanes;
 mod link_rate;
 mod load;
 mod pack;
+mod parcel;
 mod pool;
 mod read_ahead;
 mod segments;
@@ -31,12 +32,15 @@ mod zero;
 
 pub use budget::{Budget, Share};
 pub use cancel::{Cancel, Cancelled};
-pub use digest::{DigestAlgorithm, Digester};
+pub use digest::Digester;
 pub use lanes::{LanePanicked, default_lanes, depth_for, run_lanes};
 pub use load::{Load, LoadLimits};
-pub use pack::{Codec, Compression, Packer, UnpackError, unpack};
+pub use pack::{Compression, Packer, UnpackError, unpack};
+pub use parcel::{UnsealError, seal, unseal};
 pub use pool::{Pool, PooledBuffer};
 pub use read_ahead::{ReadAhead, Window};
 pub use segments::{Segments, chunk_count, chunk_extents};
 pub use throttle::Throttle;
 pub use zero::is_zero;
+
+pub use crate::delta::{Codec, DigestAlgorithm};

@@ -32,6 +32,7 @@ impl TargetRun {
         settings: &Settings,
         watch: &Watch,
     ) -> Result<Self, Error> {
+        settings.state.check_unowned(disk.identity(), disk.size_bytes())?;
         let earlier = settings.state.mark(disk.identity())?;
         let resumed_from = earlier.as_ref().map(|mark| mark.body().cursor_bytes);
         if let Some(cursor_bytes) = resumed_from {

@@ -7,6 +7,7 @@
 //! Limits: an [`Arena`] is as large as its caller asks, and callers ask for
 //! `limits::BUFFERS_PER_RUN` windows at most.
 
+pub mod bpf;
 pub mod loopback;
 
 mod arena;

@@ -3,6 +3,7 @@
 use super::frame::{FrameError, Kind};
 use super::message::{Code, Refused};
 use super::tls;
+use crate::delta;
 use crate::error::{Remediable, Remedy};
 use crate::unit::Extent;
 
@@ -92,6 +93,14 @@ pub enum Error {
         /// For how long.
         seconds: u64,
     },
+    /// A delta that is damaged or breaks a rule.
+    #[error("{peer} sent a delta that cannot be used: {source}")]
+    Delta {
+        /// Who.
+        peer: String,
+        /// Why.
+        source: delta::Error,
+    },
     /// The other end gave a reason.
     #[error("{peer}: {}", refused.message)]
     Refused {
@@ -116,6 +125,7 @@ impl Remediable for Error {
             Self::Channel(error) => error.remedy(),
             Self::Frame { .. } | Self::Unexpected { .. } | Self::Message { .. } => Remedy::Stop,
             Self::Damaged { .. } | Self::Slow { .. } | Self::Idle { .. } => Remedy::Reconnect,
+            Self::Delta { source, .. } => source.remedy(),
             Self::Version { .. } | Self::NotFailback { .. } | Self::Ssh { .. } => Remedy::Refused,
             Self::Refused { refused, .. } => match refused.code {
                 Code::Refused => Remedy::Refused,

@@ -39,6 +39,18 @@ impl Identity {
         self.stable
     }
 
+    /// What it is, without the place in it.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Its first byte in that.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// A name for a file: letters, digits and `.-_`, at most 113 bytes. Its
     /// head is readable, its end is a digest of the whole identity.
     #[must_use]
