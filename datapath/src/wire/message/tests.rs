@@ -16,7 +16,7 @@ const KEY: &str = "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23
 
 const COUNTS: &str = concat!(
     r#"{"bytes_done":1,"bytes_read_source":2,"bytes_read_target":3,"bytes_sent":4,"bytes_written":5,"#,
-    r#""bytes_zeroed":6,"chunks_differing":7}"#,
+    r#""bytes_zeroed":6,"chunks_differing":7,"bytes_verified":8}"#,
 );
 
 const LATENCIES: &str =
