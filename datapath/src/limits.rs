@@ -80,7 +80,8 @@ pub const PAIRING_LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub const PAIRING_ATTEMPTS_MAX: u32 = 5;
 
 /// What the kernel's verifier may write about a program that it refuses. It
-/// walks through about 60,000 instructions of ours; the end is what matters.
+/// walks through 450 instructions of a program of ours, and some 80,000 where
+/// discards come in pieces; the end is what matters.
 pub const VERIFIER_LOG_BYTES: usize = 256 << 10;
 
 /// Of that, what an error shows: some twenty lines.

@@ -190,6 +190,6 @@ fn nothing_is_left_behind() {
     run(program("losetup").arg("--detach").arg(disk.device.path()));
     Tracker::uninstall_at(&disk.place).expect("without its disk too");
     Tracker::uninstall_at(&disk.place).expect("and again");
-    let left = fs::read_dir(scratch.folder("bpf")).expect("it is mounted").count();
-    assert_eq!(left, 0, "the folder above is gone as well");
+    // A BPF filesystem has files of the kernel's own from the start (`maps.debug`).
+    assert!(!scratch.folder("bpf").join("failback").exists(), "the folder above is gone as well");
 }

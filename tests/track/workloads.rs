@@ -44,6 +44,16 @@ fn buffered_writes() {
 
 #[test]
 fn discards_and_zeroes() {
+    discard_and_zero(false);
+}
+
+/// As on disks whose discards have pieces: the programs go by the pieces.
+#[test]
+fn discards_in_pieces() {
+    discard_and_zero(true);
+}
+
+fn discard_and_zero(is_scattered: bool) {
     let Some(()) = need(&[LoopDevices, Tracking, Program("blkdiscard")]) else { return };
     let (scratch, _noise, mut random) = (Scratch::new(), Noise::new(), Random::new());
     let disk = Followed::new(&scratch, "discards", 128 * MIB, 4 << 10);
@@ -54,7 +64,9 @@ fn discards_and_zeroes() {
         std::os::unix::fs::FileExt::write_all_at(&device, &bytes, at * 4 * MIB).expect("it can be written");
     }
     device.sync_all().expect("it can be flushed");
-    let mut tracker = disk.install();
+    let mut found = disk.find();
+    found.scattered_discards = is_scattered;
+    let mut tracker = disk.install_as(found);
     disk.judge(&mut tracker, |device| {
         for kind in ["", "-z", "", "-z", "", "-z", "", "-z"] {
             let (offset, length) = (random.below(120 * MIB) & !4095, 1 + random.below(7 * MIB));
