@@ -15,9 +15,11 @@
 )]
 
 mod bench_command;
+mod crash;
 mod demo;
 mod fixture;
 mod house;
 mod network;
+mod quiesce;
 mod sync;
 mod track;

@@ -22,9 +22,17 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Operations in flight per lane and disk: deeper gained nothing on loop devices.
 pub const QUEUE_DEPTH: usize = 8;
 
-/// Window buffers of all lanes of a process together, so that memory stays
-/// within 64 MiB however many lanes there are.
-pub const BUFFERS_PER_PROCESS: usize = 32;
+/// Window buffers of all lanes of a run together: what two lanes of a source fill
+/// to their full depth.
+pub const BUFFERS_PER_RUN: usize = 32;
+
+/// Windows in the memory of a process, of all its runs together and with what
+/// their lanes hold beside their buffers: 64 MiB, and the program itself.
+pub const WINDOWS_PER_PROCESS: usize = 64;
+
+/// A run that finds no buffers waits for others to end no longer than this:
+/// somebody waits for it.
+pub const BUFFERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Lanes (threads with a ring, and a connection each over the network).
 pub const LANES_MAX: usize = 16;
@@ -67,6 +75,16 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that says nothing at all for this long is gone.
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// The least that a frame's bytes must come at once its first one is there,
+/// over and above one silence: 16 lanes of it share half a megabit a second, and
+/// a window is there after six minutes.
+pub const FRAME_RATE_MIN: u32 = 4 << 10;
+
+/// A lane of which nothing moves, either way, but signs of life is ended after
+/// this long. A flush of gigabytes in a page cache takes minutes; one segment
+/// that is equal on both sides is compared in this time from 112 KiB a second.
+pub const LANE_IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// An idle sender says that it is alive this often.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
@@ -78,6 +96,82 @@ pub const PAIRING_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// Wrong pairing proofs after which a token is void.
 pub const PAIRING_ATTEMPTS_MAX: u32 = 5;
+
+/// Chunks of one protected disk: a bitmap of them is 32 MiB, and a disk of
+/// 62 TiB has 65 million of 1 MiB.
+pub const PROTECTED_CHUNKS_MAX: u64 = 1 << 28;
+
+/// Chunks of one batch of the journal: its head is then 48 KiB, which a scan
+/// reads at once.
+pub const BATCH_CHUNKS_MAX: usize = 1024;
+
+/// Before-images of one batch, before packing: what a delta of the largest size
+/// overwrites, so that a delta costs one append and one flush.
+pub const BATCH_IMAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A segment of the journal where its pair does not say otherwise: small beside
+/// a volume, so that expiry gives space back early; large enough that a new one
+/// every few seconds is the most that a fast disk asks for.
+pub const JOURNAL_SEGMENT_BYTES: u32 = 256 << 20;
+
+/// The largest segment that may be asked for: positions in it are 32 bits.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u32 = 1 << 30;
+
+/// Entries of the open epoch in memory (about 100 bytes each); more are spilled
+/// to the retention volume as sorted runs.
+pub const OPEN_ENTRIES_MAX: usize = 1 << 18;
+
+/// Indexes merged into one: a lookup probes at most two times fifteen files of each level.
+pub const MERGE_FAN: u64 = 16;
+
+/// Pages (4 KiB) of indexes and digests that a journal keeps in memory: 16 MiB.
+pub const JOURNAL_PAGES_CACHED: usize = 4096;
+
+/// Files of a journal that are open at once: those that a lookup probes stay open.
+pub const JOURNAL_FILES_OPEN: usize = 96;
+
+/// Chunks that one lookup asks for: an operation of 1 MiB has 256 of the smallest.
+pub const LOOKUP_CHUNKS_MAX: u64 = 1024;
+
+/// A point's name in bytes: a line on a screen.
+pub const POINT_NAME_MAX: usize = 256;
+
+/// Points that are pinned at once in one journal.
+pub const PINS_MAX: usize = 1024;
+
+/// The file that describes a pair: some hundreds of bytes, and its pins.
+pub const PAIR_BYTES_MAX: u64 = 64 << 10;
+
+/// By how much the wall clock may drift from the monotonic one between two
+/// looks before expiry by age is paused: more than time synchronization slews.
+pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
+
+/// Plain bytes of a delta: large enough that its header, its flush at the target
+/// and a round trip cost little, small enough that a lane holds several.
+pub const DELTA_BYTES_MAX: u32 = 4 << 20;
+
+/// Entries of a delta: 4 MiB of the smallest chunks, 4 KiB each.
+pub const DELTA_ENTRIES_MAX: u32 = 1024;
+
+/// Deltas that an agent may have sent and its target not yet taken in: 32 MiB,
+/// which keeps a link of 1 Gbit/s busy over a quarter of a second.
+pub const DELTAS_IN_FLIGHT: u32 = 8;
+
+/// Windows that an agent may have offered and its target not yet answered.
+pub const OFFERS_IN_FLIGHT: usize = 8;
+
+/// What the disks of a frozen machine may still have to read, in locked memory
+/// that is there before the freeze: 64 MiB are read in less than the budget of a
+/// freeze, 1 s, from any disk worth protecting.
+pub const REMAINDER_BYTES_MAX: u64 = 64 << 20;
+
+/// Windows of a replica, half of them for reads and half for writes: one for
+/// each operation in flight, 16 MiB for a disk.
+pub const REPLICA_WINDOWS: usize = 2 * QUEUE_DEPTH;
+
+/// Strokes of a rewind (4 MiB each) between two flushes of the target: what a
+/// crash makes it write again.
+pub const STROKES_PER_CHECKPOINT: usize = 64;
 
 /// What the kernel's verifier may write about a program that it refuses. It
 /// walks through 450 instructions of a program of ours, and some 80,000 where
@@ -108,3 +202,49 @@ pub const COUNT_SETTLES: Duration = Duration::from_millis(100);
 /// Between two looks at a disk that found it still and unchanged, for the
 /// kernel's count to be taken as exact.
 pub const STILL_FOR: Duration = Duration::from_secs(1);
+
+/// A first attempt to connect again comes after this; each further one waits twice as long.
+pub const RECONNECT_AFTER: Duration = Duration::from_millis(500);
+
+/// No attempt to connect waits longer.
+pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Rounds before a cut must leave little within this time: a disk that changes
+/// faster than it is sent is said to, instead of being frozen for long.
+pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The remainder of a frozen machine must be read within this time: less than
+/// the watchdog's, so that a cut is given up by the agent first.
+pub const CUT_READS_WITHIN: Duration = Duration::from_millis(800);
+
+/// A target makes its point within this time, or the point is not one of the machine.
+pub const POINT_WITHIN: Duration = Duration::from_secs(120);
+
+/// Filesystems that are frozen together: a machine of 60 disks with four each.
+/// Each costs a descriptor on both sides, and time while writers wait.
+pub const SUPERBLOCKS_MAX: usize = 256;
+
+/// How long a cut may stop writers, unless it is set otherwise.
+pub const FREEZE_BUDGET: Duration = Duration::from_secs(1);
+
+/// The longest freeze at all: the final cut of a failback, whose last delta has
+/// to cross the network and become a point before the machine is powered off.
+pub const FREEZE_HOLD_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Writing out what is unwritten before a freeze, while nobody is stopped:
+/// 32 GiB of memory at 100 MB/s.
+pub const SYNC_WAIT_MAX: Duration = Duration::from_secs(330);
+
+/// How much later than it should a watchdog may answer. It has nothing to do but
+/// that; one that needs longer is stopped or gone.
+pub const WATCHDOG_GRACE: Duration = Duration::from_secs(2);
+
+/// Attempts to thaw one filesystem, whose device may fail for a moment.
+pub const THAW_ATTEMPTS: u32 = 5;
+
+/// A hook that is not done by then is killed with all that it started, unless it
+/// is set otherwise.
+pub const HOOK_TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is kept of the output of one hook: enough to see why it failed.
+pub const HOOK_OUTPUT_BYTES_MAX: usize = 16 << 10;

@@ -41,6 +41,7 @@ pub struct Tally {
     bytes_written: AtomicU64,
     bytes_zeroed: AtomicU64,
     chunks_differing: AtomicU64,
+    bytes_verified: AtomicU64,
 }
 
 /// The names of the counters.
@@ -60,6 +61,9 @@ pub enum Counter {
     BytesZeroed,
     /// Chunks that differed, or that were copied without comparing.
     ChunksDiffering,
+    /// Bytes of the target held against the source's digests at the end, holes
+    /// included.
+    BytesVerified,
 }
 
 impl Tally {
@@ -77,6 +81,7 @@ impl Tally {
             Counter::BytesWritten => &self.bytes_written,
             Counter::BytesZeroed => &self.bytes_zeroed,
             Counter::ChunksDiffering => &self.chunks_differing,
+            Counter::BytesVerified => &self.bytes_verified,
         }
     }
 
@@ -88,6 +93,7 @@ impl Tally {
         self.add(Counter::BytesWritten, other.bytes_written);
         self.add(Counter::BytesZeroed, other.bytes_zeroed);
         self.add(Counter::ChunksDiffering, other.chunks_differing);
+        self.add(Counter::BytesVerified, other.bytes_verified);
     }
 
     /// The counters as they stand.
@@ -102,6 +108,7 @@ impl Tally {
             bytes_written: read(Counter::BytesWritten),
             bytes_zeroed: read(Counter::BytesZeroed),
             chunks_differing: read(Counter::ChunksDiffering),
+            bytes_verified: read(Counter::BytesVerified),
         }
     }
 }
@@ -124,6 +131,8 @@ pub struct Counts {
     pub bytes_zeroed: u64,
     /// See [`Counter::ChunksDiffering`].
     pub chunks_differing: u64,
+    /// See [`Counter::BytesVerified`].
+    pub bytes_verified: u64,
 }
 
 /// What a lane spends its time on.

@@ -211,9 +211,13 @@ fn collect(root: &Path, folder: &Path, texts: &mut Vec<(String, String)>) {
         let entry = entry.expect("the source tree can be listed");
         let path = entry.path();
         let kind = entry.file_type().expect("the source tree can be listed");
+        // In a worktree a file, which says where the repository lies.
+        if entry.file_name() == ".git" {
+            continue;
+        }
         if kind.is_dir() {
             let built = entry.file_name() == "target" || path.join("CACHEDIR.TAG").exists();
-            if entry.file_name() != ".git" && !built {
+            if !built {
                 collect(root, &path, texts);
             }
         } else if kind.is_file()

@@ -98,10 +98,18 @@ fn a_new_image_is_made_at_the_far_end() {
     // Without being asked to, nothing is made.
     let outcome = hosts.sync(path_text(&source), &server.url("raw"), &[]).run().expect_code(3);
     assert!(!raw.exists(), "{outcome}");
-    hosts.sync(path_text(&source), &server.url("raw"), &["--create", "--dry-run"]).run().expect_code(3);
-    assert!(!raw.exists());
+    let rehearsed = hosts.sync(path_text(&source), &server.url("raw"), &["--create", "--dry-run"]);
+    let rehearsed = rehearsed.run().expect_success();
+    assert!(!raw.exists() && rehearsed.stdout.contains("would-create"), "{rehearsed}");
     hosts.sync(path_text(&source), &server.url("raw"), &["--create"]).run().expect_success();
     assert_same_bytes(&source, &raw, SIZE as u64);
+    // What was rehearsed is what was done.
+    let differing = model.bytes.chunks(65536).filter(|chunk| chunk.iter().any(|byte| *byte != 0)).count();
+    assert!(counter(&rehearsed, "chunks_differing") == differing as u64, "{differing}: {rehearsed}");
+    // An image of another kind is not written to.
+    let options = ["--create", "--format", "vmdk-flat"];
+    let outcome = hosts.sync(path_text(&source), &server.url("raw"), &options).run().expect_code(3);
+    assert!(outcome.stdout.contains("leave --format out"), "{outcome}");
     let options = ["--create", "--format", "vmdk-flat"];
     hosts.sync(path_text(&source), &server.url("vmdk"), &options).run().expect_success();
     assert_same_image(&source, "raw", &vmdk, "vmdk");

@@ -11,12 +11,15 @@ type Read = fn(&[u8]);
 
 #[test]
 fn every_file_of_the_corpora_is_read_or_refused_and_never_more() {
-    let targets: [(&str, Read); 5] = [
+    let targets: [(&str, Read); 8] = [
         ("vmdk_descriptor", entry::vmdk_descriptor),
         ("frame_header", entry::frame_header),
         ("location", entry::location),
         ("control_message", entry::control_message),
         ("unpack", entry::unpack_extent),
+        ("delta", entry::delta),
+        ("journal_record", entry::journal_record),
+        ("journal_page", entry::journal_page),
     ];
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datapath/fuzz");
     for (name, read) in targets {

@@ -227,6 +227,25 @@ fn absurd_openings_are_refused() {
 }
 
 #[test]
+fn an_image_made_for_a_run_that_never_begins_is_taken_away() {
+    let hosts = Hosts::new();
+    let far = hosts.home.path("new");
+    let server = hosts.serve(&[export("new", &far)]);
+    let gone = ring::run(async {
+        let mut open = open("new", SIZE);
+        open["create"] = json!("raw");
+        let mut peer = RawPeer::open_soon(&hosts.away, server.address(), &open).await;
+        assert!(far.exists(), "the image is there while its run may begin");
+        let mut absurd = start(SIZE);
+        absurd["lanes"] = json!(0);
+        peer.say(&control(START, &absurd)).await;
+        peer.reason().await
+    });
+    assert!(gone.expect("there is io_uring").is_some(), "no reason");
+    assert!(!far.exists(), "an empty image is left");
+}
+
+#[test]
 fn a_start_that_trusts_what_an_earlier_run_left_is_refused() {
     let victim = Victim::new();
     let far = victim.hosts.home.path("far");

@@ -13,7 +13,7 @@ use super::hosts::pair;
 use super::raw::{HELLO, JOIN, RawPeer, START, STARTED, control, hello, open, start};
 
 /// The first connection of a run of two, and the run's number.
-async fn begin(victim: &Victim) -> (RawPeer, Value) {
+pub(super) async fn begin(victim: &Victim) -> (RawPeer, Value) {
     let open = open("far", SIZE);
     let mut peer = RawPeer::open_soon(&victim.hosts.away, victim.server.address(), &open).await;
     let mut start = start(SIZE);
@@ -23,7 +23,7 @@ async fn begin(victim: &Victim) -> (RawPeer, Value) {
     (peer, started["session"].clone())
 }
 
-async fn join(host: &Scratch, victim: &Victim, session: &Value, lane: u32) -> RawPeer {
+pub(super) async fn join(host: &Scratch, victim: &Victim, session: &Value, lane: u32) -> RawPeer {
     let connected = RawPeer::connect(host, victim.server.address()).await;
     let mut peer = connected.expect("the server lets a paired client in");
     peer.expect(HELLO).await;

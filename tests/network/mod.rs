@@ -6,16 +6,24 @@
 //!           └──> a wire that cuts ┘
 //! ```
 
+mod bounds;
+mod chance;
 mod copies;
 mod corpora;
+mod cursors;
 mod cuts;
 mod hostile_client;
 mod hostile_server;
 mod hosts;
-mod lanes;
 mod interruptions;
+mod lanes;
 mod proxy;
+mod rates;
 mod raw;
 mod refusals;
+mod remote_kinds;
+mod savings;
 mod ssh;
+mod ssh_interruptions;
 mod strangers;
+mod verification;

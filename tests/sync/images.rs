@@ -163,7 +163,7 @@ fn attached_as_asked_and_detached() {
     let outcome = image(&scratch, &["attach"], &disk).expect_code(3);
     assert!(outcome.stderr.contains("attached as"), "{outcome}");
     image(&scratch, &["detach"], &device).expect_success();
-    image(&scratch, &["attach", "--sector-size", "1000"], &disk).expect_code(3);
+    image(&scratch, &["attach", "--sector-size", "1000"], &disk).expect_code(2);
     image(&scratch, &["attach"], &scratch.path("none")).expect_code(3);
     image(&scratch, &["detach"], &disk).expect_code(3);
 }

@@ -4,15 +4,18 @@
 //! ```text
 //! disks ─ every kind of disk, written and read without failback
 //! kinds, sizes, options, sparse      what a run does
+//! buffered, terminal                 and how it is seen to do it
 //! refusals, aliases, descriptors     what it does not do
 //! interruption, damage, property     what goes wrong meanwhile
 //! images, ordinary_user              the rest
 //! ```
 
 mod aliases;
+mod creation;
+mod buffered;
 mod damage;
 mod descriptors;
-mod disks;
+pub mod disks;
 mod images;
 mod interruption;
 mod kinds;
@@ -22,6 +25,7 @@ mod property;
 mod refusals;
 mod sizes;
 mod sparse;
+mod terminal;
 mod written;
 
 use std::ffi::OsString;

@@ -86,6 +86,7 @@ fn run(case: &Case, state: &Path, source: &Path, target: &Path, dry_run: bool) -
         verify: case.verify,
         dry_run,
         live: false,
+        format: None,
         state: StateDirectory::new(state.to_owned()),
     };
     let (watch, _notices) = Watch::new(Cancel::default());

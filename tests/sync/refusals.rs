@@ -5,6 +5,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use failback_datapath::disk::{self, Purpose};
+use failback_datapath::landing::{Owner, StateDirectory};
+
 use crate::fixture::Need::{DeviceMapper, LoopDevices, Program, Root};
 use crate::fixture::{LoopDevice, LoopOptions, Model, Mount, Random, Scratch, need, program, run};
 
@@ -42,6 +45,22 @@ fn a_smaller_target() {
     let (source, target) = (noise(&scratch, "source", 2 * MIB), noise(&scratch, "target", 2 * MIB - 1));
     let words = ["is smaller than source", "2097151 bytes against 2097152", "grow it by 1 bytes"];
     assert_refused(&scratch, &source, &target, &[&target], &words);
+}
+
+/// Whether the master target runs or not: the mark is a file.
+#[test]
+fn a_target_that_a_master_target_owns() {
+    let scratch = Scratch::new();
+    let (source, target) = (noise(&scratch, "source", MIB), noise(&scratch, "target", MIB));
+    let disk = disk::open(&target, Purpose::Inspection).expect("an image");
+    let retention = scratch.path("retention");
+    let owner = Owner::new(disk.identity(), disk.size_bytes(), target.clone(), retention, ("web", "sda"));
+    let state = StateDirectory::new(scratch.path("state"));
+    let ownership = state.own(disk.identity(), &owner).expect("nobody has it");
+    let words = ["belongs to the master target", "disk sda of web", "retention", "then remove"];
+    assert_refused(&scratch, &source, &target, &[&target], &words);
+    ownership.release().expect("a mark");
+    sync(&scratch, &[], &source, &target).run().expect_code(0);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use failback_datapath::limits::FRAME_RATE_MIN;
 use failback_datapath::pipeline::{Compression, DigestAlgorithm};
+use failback_datapath::unit::SectorSize;
 use failback_datapath::wire::{Create, Location};
 
 use crate::exit;
@@ -32,6 +34,9 @@ pub enum Command {
     Bench(crate::command::bench::Bench),
     /// Show all of it on a disk made for the purpose: copy, change, copy again, check.
     Demo(crate::command::demo::Demo),
+    /// Thaw what an agent froze, whatever happens to the agent.
+    #[command(hide = true)]
+    FreezeWatchdog(crate::command::freeze_watchdog::FreezeWatchdog),
 }
 
 const SYNC_EXAMPLES: &str = "\
@@ -92,7 +97,7 @@ pub struct Sync {
     /// Print errors only
     #[arg(long, short)]
     pub quiet: bool,
-    /// A token from `failback pair`, spent if the other host is not known yet
+    /// A token from `failback pair`, spent if the other host of a failback:// end is not known yet
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The ssh program with options of its own
@@ -217,9 +222,9 @@ pub enum ImageCommand {
         /// Attach it read-only.
         #[arg(long, alias = "ro")]
         read_only: bool,
-        /// Sector size of the device.
-        #[arg(long, value_name = "BYTES", default_value = "512")]
-        sector_size: u32,
+        /// Sector size of the device: 512 or 4096, as disks have.
+        #[arg(long, value_name = "BYTES", default_value = "512", value_parser = parse_sector_size)]
+        sector_size: SectorSize,
         /// Go through the page cache.
         #[arg(long)]
         buffered: bool,
@@ -320,8 +325,20 @@ fn parse_size(text: &str) -> Result<u64, parse_size::Error> {
 fn parse_rate(text: &str) -> Result<u64, String> {
     match parse_size(text) {
         Ok(0) => Err("a rate of nothing would never end; leave --limit-rate out for no limit".to_owned()),
+        Ok(rate) if rate < u64::from(FRAME_RATE_MIN) => Err(format!(
+            "the other end would take a run that slow for a stuck one; at least {FRAME_RATE_MIN}"
+        )),
         Ok(rate) => Ok(rate),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Loop devices take what lies between, too, and no guest expects it.
+fn parse_sector_size(text: &str) -> Result<SectorSize, String> {
+    match text {
+        "512" => Ok(SectorSize::BYTES_512),
+        "4096" => Ok(SectorSize::BYTES_4096),
+        _ => Err("512 or 4096".to_owned()),
     }
 }
 
@@ -352,6 +369,18 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sectors_are_those_of_disks() {
+        assert_eq!(parse_sector_size("4096"), Ok(SectorSize::BYTES_4096));
+        assert!(["0", "1024", "2048", "0512", "4k"].iter().all(|text| parse_sector_size(text).is_err()));
+    }
+
+    #[test]
+    fn a_rate_below_what_a_peer_waits_for_is_refused() {
+        assert_eq!(parse_rate("4K"), Ok(4096));
+        assert!(parse_rate("4095").is_err() && parse_rate("0").is_err());
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         cli::Command::Image(image) => command::image::run(&image.command),
         cli::Command::Bench(bench) => command::bench::run(&bench),
         cli::Command::Demo(demo) => command::demo::run(&demo),
+        cli::Command::FreezeWatchdog(watchdog) => command::freeze_watchdog::run(&watchdog),
     };
     ended.into()
 }

@@ -4,11 +4,14 @@
 //! The fuzz targets call these functions, and so does an ordinary test, with
 //! every file under `corpus/`.
 
+use failback_datapath::delta::{Content, Packed};
 use failback_datapath::disk::vmdk::{Descriptor, Encoding, sniff};
+use failback_datapath::journal::{Pair, loose};
 use failback_datapath::limits;
-use failback_datapath::pipeline::{Codec, unpack};
+use failback_datapath::pipeline::{Codec, Digester, unpack, unseal};
 use failback_datapath::wire::{
-    End, Finished, HEADER_BYTES, Header, Join, Location, Open, Opened, Refused, Start, Started,
+    Cut, End, Fence, Fenced, Finished, HEADER_BYTES, Header, Join, Location, Open, Opened, Point, Progress,
+    Protect, Protecting, Refused, Remark, Start, Started,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,7 +47,7 @@ pub fn frame_header(bytes: &[u8]) {
     let size = u64::from_le_bytes(*size);
     match Header::decode(header) {
         Ok(decoded) => {
-            assert!(decoded.payload_bytes <= limits::FRAME_PAYLOAD_MAX);
+            assert!(decoded.payload_bytes <= 2 * limits::DELTA_BYTES_MAX);
             assert_eq!(decoded.encode(), *header);
             if decoded.check_chunks(size).is_ok() {
                 assert!(!decoded.extent.is_empty() && decoded.extent.end() <= size);
@@ -82,6 +85,14 @@ pub fn control_message(bytes: &[u8]) {
     read_again::<End>(bytes);
     read_again::<Finished>(bytes);
     read_again::<Refused>(bytes);
+    read_again::<Protect>(bytes);
+    read_again::<Protecting>(bytes);
+    read_again::<Cut>(bytes);
+    read_again::<Point>(bytes);
+    read_again::<Remark>(bytes);
+    read_again::<Fence>(bytes);
+    read_again::<Fenced>(bytes);
+    read_again::<Progress>(bytes);
 }
 
 /// What is read reads the same once written. A reason of a newer version is
@@ -101,5 +112,51 @@ pub fn unpack_extent(bytes: &[u8]) {
     let mut into = vec![0; usize::from(u16::from_le_bytes([*low, *high]))];
     if let Err(error) = unpack(codec, packed, &mut into) {
         assert_eq!(error.expected_bytes, into.len());
+    }
+}
+
+/// A delta; whatever opens has just the bytes that its digests were made of.
+pub fn delta(bytes: &[u8]) {
+    match Packed::decode(bytes) {
+        Ok(packed) => {
+            assert_eq!(packed.encode(), bytes);
+            let shape = packed.head().header().shape;
+            let digester = Digester::new(shape.algorithm, [7; 32]);
+            let Ok((opened, _)) = unseal(packed, &digester, Vec::new()) else { return };
+            let mut end = 0;
+            for entry in opened.entries() {
+                assert!(entry.extent.offset() >= end && shape.chunk.fits(entry.extent, shape.disk_bytes));
+                end = entry.extent.end();
+                if let Content::Data { digest, .. } = entry.content {
+                    assert_eq!(digester.digest(opened.bytes(entry)), digest);
+                }
+            }
+        }
+        Err(error) => assert!(error.to_string().len() < 1024),
+    }
+}
+
+/// A record of a journal's segment, whatever its checksum says.
+pub fn journal_record(bytes: &[u8]) {
+    // Nothing with this seed was ever written.
+    assert!(loose::record(bytes, Some(0x5eed)).is_none());
+    let Some(record) = loose::record(bytes, None) else { return };
+    assert!(record.frame.head_bytes as usize <= bytes.len());
+    let written = serde_json::to_vec(&record).expect("what was read can be shown");
+    assert!(written.len() < bytes.len() * 8 + 4096);
+}
+
+/// A page of a journal's index: its header, a leaf; and the file of a pair.
+pub fn journal_page(bytes: &[u8]) {
+    assert!(loose::leaf(bytes, Some(0x5eed)).is_err());
+    if let Ok(entries) = loose::leaf(bytes, None) {
+        assert!(entries.len() <= 85);
+    }
+    let incarnation = bytes.get(16..24).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    if let Ok(header) = loose::table_header(bytes, None, incarnation) {
+        assert!(header.first <= header.last && header.levels.len() <= 4);
+    }
+    if let Ok(pair) = Pair::decode(bytes) {
+        assert!(pair.chunks() <= limits::PROTECTED_CHUNKS_MAX);
     }
 }

@@ -99,6 +99,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A filesystem has no space for a whole target.
+    #[error("{}: there is no space for all of it ({extent}: {source}); free space on its filesystem, or put the image where there is enough", path.display())]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// What was to be allocated, in bytes of the disk.
+        extent: Extent,
+        /// The system's word.
+        source: io::Error,
+    },
     /// The ring is gone, and a buffer with it.
     #[error("{}: {operation} of {extent} was lost: {source}", path.display())]
     Lost {
@@ -127,6 +137,7 @@ impl Remediable for Error {
             | Self::Locate(_)
             | Self::Refused(_)
             | Self::ReadOnlyExtent { .. }
+            | Self::NoSpace { .. }
             | Self::Storage(_) => Remedy::Refused,
             Self::SourceWritten { .. } => Remedy::Retry,
             Self::Unwritable { .. } | Self::Io { .. } | Self::Lost { .. } => Remedy::Stop,

@@ -152,6 +152,14 @@ fn random_content_id() -> u32 {
     u32::from_le_bytes([a, b, c, d]).min(Descriptor::NO_PARENT - 2)
 }
 
+/// Checks, without making anything, that a new image has a name and a directory.
+///
+/// # Errors
+/// [`ImageError::Name`] and [`ImageError::NoDirectory`].
+pub fn check_place(path: &Path) -> Result<(), ImageError> {
+    if directory_of(path)?.is_dir() { Ok(()) } else { Err(ImageError::NoDirectory { path: path.to_owned() }) }
+}
+
 /// The directory of a path that names a file.
 fn directory_of(path: &Path) -> Result<&Path, ImageError> {
     let named = path.file_name().is_some() && !path.as_os_str().as_encoded_bytes().ends_with(b"/");

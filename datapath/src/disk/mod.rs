@@ -19,6 +19,7 @@ pub mod image;
 pub mod storage;
 pub mod vmdk;
 
+mod allocate;
 mod backing;
 mod blocks;
 mod error;

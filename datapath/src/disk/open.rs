@@ -187,6 +187,7 @@ pub fn open(path: &Path, purpose: Purpose) -> Result<Disk, Error> {
     let files = open_backings(&shape, purpose)?;
     opening.claim(&files, purpose)?;
     opening.notice_buffered(&files);
+    opening.notices.extend(shape.notice_zero_extents(path, purpose));
     Ok(Disk {
         path: path.to_owned(),
         kind: shape.kind,
@@ -202,6 +203,32 @@ pub fn open(path: &Path, purpose: Purpose) -> Result<Disk, Error> {
         live: purpose == (Purpose::Source { live: true }),
         claims: Mutex::new(opening.claims),
     })
+}
+
+impl Disk {
+    /// A disk that is not there yet, as it would be made at `path`: all zero, to
+    /// rehearse a run onto it.
+    #[must_use]
+    pub fn imagined(path: &Path, kind: Kind, size_bytes: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind,
+            size_bytes,
+            sector: SectorSize::BYTES_512,
+            storage: Storage::nowhere(),
+            identity: Identity::imagined(path),
+            liveness: Liveness::Quiet,
+            notices: vec![Notice::new(
+                "would-create",
+                format!("{}: is not there; a {kind} of {size_bytes} bytes would be made", path.display()),
+            )],
+            pieces: vec![Piece { extent: Extent::between(0, size_bytes), place: Place::Zero }],
+            files: Vec::new(),
+            writes: Vec::new(),
+            live: false,
+            claims: Mutex::default(),
+        }
+    }
 }
 
 /// Opens a file to look at it, having seen that opening it does no harm.
@@ -258,6 +285,20 @@ impl Shape {
             Some(piece) => Err(Error::ReadOnlyExtent { path: path.to_owned(), extent: piece.extent }),
             None => Ok(()),
         }
+    }
+
+    /// A target whose zero extents meet data of the source is left half done:
+    /// that is worth knowing before.
+    fn notice_zero_extents(&self, path: &Path, purpose: Purpose) -> Option<Notice> {
+        let is_target = matches!(purpose, Purpose::Target | Purpose::Rehearsal);
+        let zero = self.pieces.iter().filter(|piece| is_target && piece.place == Place::Zero);
+        let zero_bytes: u64 = zero.map(|piece| piece.extent.length()).sum();
+        let text = format!(
+            "{}: {zero_bytes} bytes of it are ZERO extents, which cannot hold data: where the source has some \
+             there, the run ends with an error and leaves the target unfinished",
+            path.display()
+        );
+        (zero_bytes > 0).then(|| Notice::new("zero-extents", text))
     }
 
     fn single(path: &Path, kind: Kind, size_bytes: u64, sector: SectorSize) -> Result<Self, Error> {

@@ -30,6 +30,25 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A master target owns the disk, running or not.
+    #[error(
+        "{}: belongs to the master target that keeps its journal in {} (disk {disk} of {machine}): anything written \
+         past it would make its recovery points wrong; name another target, or end that protection first: \
+         take the disk out of the master target's configuration, then remove {}",
+        target.display(), retention.display(), mark.display()
+    )]
+    Owned {
+        /// The disk, as its owner names it.
+        target: PathBuf,
+        /// Where the owner keeps its journal.
+        retention: PathBuf,
+        /// Whose disk it replicates.
+        machine: String,
+        /// Which of them.
+        disk: String,
+        /// The mark that says so.
+        mark: PathBuf,
+    },
     /// A flush failed before; what was written before it is unknown.
     #[error(
         "an earlier flush of the target failed, so nothing that was written since the last good one is sure"
@@ -47,7 +66,7 @@ impl Remediable for Error {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Disk(error) => error.remedy(),
-            Self::State { .. } | Self::StateCorrupt { .. } => Remedy::Refused,
+            Self::State { .. } | Self::StateCorrupt { .. } | Self::Owned { .. } => Remedy::Refused,
             Self::FlushFailed => Remedy::Stop,
             Self::Lost { .. } => Remedy::Retry,
         }

@@ -73,15 +73,20 @@ impl StateDirectory {
     /// [`Error::State`].
     pub fn begin(&self, identity: &Identity, body: Body) -> Result<Mark, Error> {
         let path = self.file(identity);
-        let folder = self.0.join("targets");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|source| Error::State {
-            path: folder,
-            action: "write",
-            source,
-        })?;
+        self.make_folder("targets")?;
         let mark = Mark { path, body };
         mark.save()?;
         Ok(mark)
+    }
+
+    pub(super) fn make_folder(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.0.join(name);
+        make_folder(&folder).map_err(|source| Error::State {
+            path: folder.clone(),
+            action: "write",
+            source,
+        })?;
+        Ok(folder)
     }
 }
 
@@ -178,27 +183,75 @@ impl Mark {
     /// # Errors
     /// [`Error::State`]; the target then stays marked, which is safe.
     pub fn clear(self) -> Result<(), Error> {
-        let removed = fs::remove_file(&self.path).and_then(|()| self.sync_folder());
-        removed.map_err(|source| Error::State { path: self.path, action: "remove", source })
+        remove(&self.path).map_err(|source| Error::State { path: self.path, action: "remove", source })
     }
 
     fn save(&self) -> Result<(), Error> {
-        self.write().map_err(|source| Error::State { path: self.path.clone(), action: "write", source })
+        replace(&self.path, &self.body).map_err(|source| Error::State {
+            path: self.path.clone(),
+            action: "write",
+            source,
+        })
     }
+}
 
-    /// Writes beside and renames, so that a crash leaves the old mark or the new.
-    fn write(&self) -> io::Result<()> {
-        let beside = self.path.with_extension("new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        serde_json::to_writer(&mut file, &self.body)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        self.sync_folder()
+/// Writes `value` beside and renames, so that a crash leaves the old file or the new.
+pub(super) fn replace(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    serde_json::to_writer(&mut file, value)?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    sync_folder(path)
+}
+
+/// Takes a file away, durably.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Makes `folder` and the folders above it that are missing, durably, and gives
+/// those that got a new entry: a mark in a folder that a power cut takes away
+/// marks nothing.
+fn make_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = std::path::absolute(folder)?;
+    let missing: Vec<_> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    let mut grown = Vec::with_capacity(missing.len());
+    for made in missing.into_iter().rev() {
+        match fs::DirBuilder::new().mode(0o700).create(made) {
+            // Another run may make it at the same time.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        if let Some(above) = made.parent() {
+            File::open(above)?.sync_all()?;
+            grown.push(above.to_owned());
+        }
     }
+    Ok(grown)
+}
 
-    fn sync_folder(&self) -> io::Result<()> {
-        self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn every_folder_above_a_first_mark_is_made_durable() -> io::Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let state = scratch.path().join("a/b/state");
+        let grown = make_folder(&state.join("targets"))?;
+        let expected: Vec<_> = ["", "a", "a/b", "a/b/state"].map(|name| scratch.path().join(name)).into();
+        assert_eq!(grown, expected);
+        assert_eq!(fs::metadata(&state)?.permissions().mode() & 0o777, 0o700);
+        assert!(make_folder(&state.join("targets"))?.is_empty(), "nothing is new the second time");
+        Ok(())
     }
 }

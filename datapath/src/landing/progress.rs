@@ -72,6 +72,12 @@ impl Ticket {
     pub fn spoil(&self) {
         self.0.spoiled.set(true);
     }
+
+    /// Whether both are tickets of the same segment.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Drop for Open {

@@ -1,4 +1,7 @@
 //! One lane's writes: several in flight, each with its buffer and its ticket.
+//!
+//! Zeroes that follow each other become one operation: on a file, each hole that
+//! is punched waits for all direct I/O in flight and lets none begin meanwhile.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,13 +20,15 @@ pub struct Writer {
     disk: RingDisk,
     meter: Meter,
     in_flight: VecDeque<Task<Result<(), Error>>>,
+    /// Zeroes of one segment that may still grow.
+    zeroes: Option<(Extent, Unlanded)>,
 }
 
 impl Writer {
     /// A writer onto `disk`.
     #[must_use]
     pub const fn new(disk: RingDisk, meter: Meter) -> Self {
-        Self { disk, meter, in_flight: VecDeque::new() }
+        Self { disk, meter, in_flight: VecDeque::new(), zeroes: None }
     }
 
     /// Writes `extents` of the range that begins at `base` and lies at the
@@ -38,8 +43,9 @@ impl Writer {
         mut buffer: PooledBuffer,
         ticket: Ticket,
     ) -> Result<(), Error> {
+        self.submit_zeroes().await?;
         let (disk, meter) = (self.disk.clone(), self.meter.clone());
-        self.submit(ticket, async move {
+        self.submit(Unlanded(Some(ticket)), async move {
             for extent in extents {
                 let start = Instant::now();
                 let from = to_usize(extent.offset() - base);
@@ -53,13 +59,33 @@ impl Writer {
         .await
     }
 
-    /// Zeroes `extent`. Returns once that is in flight.
+    /// Zeroes `extent`, together with zeroes before and after it: no later than
+    /// the next write or [`Self::submit_zeroes`].
     ///
     /// # Errors
     /// Those of earlier writes.
     pub async fn zero(&mut self, extent: Extent, ticket: Ticket) -> Result<(), Error> {
+        if let Some((zeroes, unlanded)) = &mut self.zeroes
+            && zeroes.end() == extent.offset()
+            && unlanded.is_of(&ticket)
+        {
+            *zeroes = Extent::between(zeroes.offset(), extent.end());
+            return Ok(());
+        }
+        self.submit_zeroes().await?;
+        self.zeroes = Some((extent, Unlanded(Some(ticket))));
+        Ok(())
+    }
+
+    /// Zeroes what was gathered: due at the end of each segment, whose ticket
+    /// the zeroes hold. Returns once that is in flight.
+    ///
+    /// # Errors
+    /// Those of earlier writes.
+    pub async fn submit_zeroes(&mut self) -> Result<(), Error> {
+        let Some((extent, unlanded)) = self.zeroes.take() else { return Ok(()) };
         let (disk, meter) = (self.disk.clone(), self.meter.clone());
-        self.submit(ticket, async move {
+        self.submit(unlanded, async move {
             let start = Instant::now();
             disk.zero(extent).await?;
             meter.time(Stage::Zero, start);
@@ -69,12 +95,12 @@ impl Writer {
         .await
     }
 
-    /// Waits for everything in flight.
+    /// Submits what was gathered and waits for everything in flight.
     ///
     /// # Errors
     /// The first error of a write, after all of them have ended.
     pub async fn drain(&mut self) -> Result<(), Error> {
-        let mut result = Ok(());
+        let mut result = self.submit_zeroes().await;
         while let Some(task) = self.in_flight.front_mut() {
             // Taken out only when it has ended: whoever drops this future while
             // it waits can still drain.
@@ -85,11 +111,10 @@ impl Writer {
         result
     }
 
-    async fn submit<W>(&mut self, ticket: Ticket, work: W) -> Result<(), Error>
+    async fn submit<W>(&mut self, unlanded: Unlanded, work: W) -> Result<(), Error>
     where
         W: Future<Output = Result<(), Error>> + 'static,
     {
-        let unlanded = Unlanded(Some(ticket));
         while self.in_flight.len() >= limits::QUEUE_DEPTH
             || self.in_flight.front().is_some_and(Task::is_finished)
         {
@@ -120,6 +145,10 @@ struct Unlanded(Option<Ticket>);
 impl Unlanded {
     fn land(mut self) {
         self.0 = None;
+    }
+
+    fn is_of(&self, ticket: &Ticket) -> bool {
+        self.0.as_ref().is_some_and(|mine| mine.is_same(ticket))
     }
 }
 

@@ -1,21 +1,9 @@
 //! Digests of chunks, and of lists of digests.
 
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::delta::DigestAlgorithm;
 use crate::unit::Digest;
-
-/// How chunks are digested.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DigestAlgorithm {
-    /// xxh3-128 with a seed for each run: 16–22 GB/s a core. Not for blocks
-    /// that an adversary crafts to collide.
-    #[default]
-    Xxh3,
-    /// BLAKE3 keyed for each run, cut to 128 bits: about 4 GB/s a core.
-    Blake3,
-}
 
 /// Makes the digests of one run. Both sides hold the same key, so that equal
 /// chunks have equal digests in this run and in no other.

@@ -4,8 +4,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::thread;
 
-use super::Cancel;
-use crate::limits;
+use super::{Cancel, Share};
 use crate::ring::{self, Unavailable};
 
 /// As many lanes as there are cores, up to eight: storage is saturated by then.
@@ -18,7 +17,7 @@ pub fn default_lanes() -> usize {
 /// within the memory of a process, when a lane holds `shares` pools.
 #[must_use]
 pub fn depth_for(lanes: usize, shares: usize) -> usize {
-    (limits::BUFFERS_PER_PROCESS / (lanes.max(1) * shares.max(1))).clamp(1, limits::QUEUE_DEPTH)
+    Share::whole(lanes).queue(shares).depth
 }
 
 /// Runs `lane` once for each lane number, each on a thread and a ring of its

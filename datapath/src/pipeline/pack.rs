@@ -3,6 +3,8 @@
 use lz4_flex::block;
 use serde::{Deserialize, Serialize};
 
+use super::link_rate::LinkRate;
+use crate::delta::Codec;
 use crate::error::{Remediable, Remedy};
 
 /// What the user asks for.
@@ -20,36 +22,9 @@ pub enum Compression {
     None,
 }
 
-/// How a payload is packed; the number is the one on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codec {
-    /// As it was read.
-    Raw = 0,
-    /// One lz4 block.
-    Lz4 = 1,
-    /// One zstd frame.
-    Zstd = 2,
-}
-
-impl Codec {
-    /// The codec of this number; `None` for a number of no codec.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Raw),
-            1 => Some(Self::Lz4),
-            2 => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-}
-
 /// Below this part saved, packing and unpacking cost more than they save.
 const WORTHWHILE_NUMERATOR: usize = 15;
 const WORTHWHILE_DENOMINATOR: usize = 16;
-
-/// A link faster than this (bytes a second) outruns lz4 on one core.
-const FAST_LINK: f64 = 500e6;
 
 const ZSTD_LEVEL: i32 = 3;
 
@@ -60,22 +35,25 @@ pub struct Packer {
     /// Extents to send raw before trying again, after some that did not shrink.
     skip: u32,
     failures: u32,
-    /// Bytes a second that the link took lately; `None` until measured.
-    link_rate: Option<f64>,
+    link: LinkRate,
 }
 
 impl Packer {
     /// A packer for one lane.
     #[must_use]
-    pub const fn new(compression: Compression) -> Self {
-        Self { compression, packed: Vec::new(), skip: 0, failures: 0, link_rate: None }
+    pub fn new(compression: Compression) -> Self {
+        Self { compression, packed: Vec::new(), skip: 0, failures: 0, link: LinkRate::new(None) }
+    }
+
+    /// The same for a run that sends so many bytes a second at most.
+    #[must_use]
+    pub fn limited_to(self, rate_limit: Option<u64>) -> Self {
+        Self { link: LinkRate::new(rate_limit), ..self }
     }
 
     /// Tells the packer that the link took `bytes` in `elapsed` seconds.
     pub fn observe_link(&mut self, bytes: usize, elapsed_seconds: f64) {
-        #[expect(clippy::cast_precision_loss, reason = "extents are far below 2^53 bytes")]
-        let rate = bytes as f64 / elapsed_seconds.max(1e-6);
-        self.link_rate = Some(self.link_rate.map_or(rate, |old| old * 0.9 + rate * 0.1));
+        self.link.observe(bytes, elapsed_seconds);
     }
 
     /// Packs `bytes`: the codec used, and the packed bytes (`bytes` itself for [`Codec::Raw`]).
@@ -103,9 +81,7 @@ impl Packer {
     fn choose(&mut self) -> Option<Codec> {
         let wanted = match self.compression {
             Compression::None => return None,
-            Compression::Auto if self.link_rate.is_some_and(|rate| rate > FAST_LINK) => return None,
-            // Until the link is known, one raw extent measures it.
-            Compression::Auto if self.link_rate.is_none() => return None,
+            Compression::Auto if !self.link.is_slow() => return None,
             Compression::Auto | Compression::Lz4 => Codec::Lz4,
             Compression::Zstd => Codec::Zstd,
         };
@@ -195,12 +171,26 @@ mod tests {
         let bytes = text(65_536);
         let mut packer = Packer::new(Compression::Auto);
         assert_eq!(packer.pack(&bytes).0, Codec::Raw, "not measured yet");
-        packer.observe_link(1 << 20, 0.000_5);
+        let observe = |packer: &mut Packer, frames: usize, seconds| {
+            (0..frames).for_each(|_| packer.observe_link(1 << 20, seconds));
+        };
+        observe(&mut packer, 4, 0.000_5);
         assert_eq!(packer.pack(&bytes).0, Codec::Raw);
-        for _ in 0..100 {
-            packer.observe_link(1 << 20, 0.1);
-        }
+        observe(&mut packer, 16, 0.1);
+        assert_eq!(packer.pack(&bytes).0, Codec::Raw, "a target that holds it up is no slow link");
+        observe(&mut packer, 32, 0.1);
         assert_eq!(packer.pack(&bytes).0, Codec::Lz4);
+        observe(&mut packer, 4, 0.000_5);
+        assert_eq!(packer.pack(&bytes).0, Codec::Raw, "and back");
+    }
+
+    #[test]
+    fn auto_is_on_from_the_first_byte_where_the_user_makes_the_link_slow() {
+        let bytes = text(65_536);
+        let codec = |compression, rate| Packer::new(compression).limited_to(Some(rate)).pack(&bytes).0;
+        assert_eq!(codec(Compression::Auto, 10 << 20), Codec::Lz4);
+        assert_eq!(codec(Compression::Auto, 10 << 30), Codec::Raw);
+        assert_eq!(codec(Compression::None, 10 << 20), Codec::Raw);
     }
 
     proptest! {

@@ -34,6 +34,19 @@ pub enum Error {
         /// Its size.
         source_bytes: u64,
     },
+    /// The target is of another kind than the one asked for.
+    #[error(
+        "target {target} is there already and is no {wanted}, but: {found}; leave --format out to write to it as \
+         it is, or name a new one"
+    )]
+    OtherKind {
+        /// The target's name.
+        target: String,
+        /// What it is.
+        found: disk::Kind,
+        /// What `--format` asks for.
+        wanted: disk::Kind,
+    },
     /// Source and target are one storage.
     #[error("source {source_name} and target {target} are the same storage: {overlap}; nothing was written")]
     SameStorage {
@@ -78,6 +91,12 @@ pub enum Error {
     /// No memory for buffers.
     #[error("no memory for the buffers of a lane: {0}")]
     Memory(#[source] io::Error),
+    /// The buffers of this process are lent to other runs.
+    #[error(
+        "all memory for runs is lent to others that go on here; try again when one of them has ended, \
+         or with fewer --streams"
+    )]
+    Busy,
     /// No random numbers from the system.
     #[error("the system gives no random numbers: {0}")]
     Random(#[source] io::Error),
@@ -111,6 +130,8 @@ impl Error {
                 return failure.error.reason_for_peer().map(|reason| Refused { unfinished_cursor, ..reason });
             }
             Self::Wire(wire::Error::Refused { .. } | wire::Error::Channel(_)) => return None,
+            // It broke no rule that it knows of: it may come again.
+            Self::Wire(wire::Error::Slow { .. } | wire::Error::Idle { .. }) => Code::Interrupted,
             Self::Wire(_) => Code::Protocol,
             Self::Differs { .. } => Code::Differs,
             Self::Interrupted => Code::Interrupted,
@@ -145,7 +166,11 @@ impl Remediable for Error {
             Self::Failed(failure) => failure.error.remedy(),
             Self::Image(error) => error.remedy(),
             Self::LaneMissing => Remedy::Reconnect,
-            Self::TargetSmaller { .. } | Self::SameStorage { .. } | Self::Export { .. } => Remedy::Refused,
+            Self::TargetSmaller { .. }
+            | Self::SameStorage { .. }
+            | Self::Export { .. }
+            | Self::OtherKind { .. }
+            | Self::Busy => Remedy::Refused,
             Self::Differs { .. } => Remedy::Resync,
             Self::Interrupted | Self::Memory(_) | Self::Random(_) => Remedy::Retry,
             Self::Lane(_) => Remedy::Stop,

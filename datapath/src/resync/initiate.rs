@@ -1,6 +1,7 @@
 //! The end that begins a run with another host: what is common to push, pull
 //! and relay.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,8 +13,8 @@ use crate::pipeline::{Cancel, Digester, Segments, default_lanes};
 use crate::telemetry::{Latencies, StageLatency};
 use crate::unit::to_usize;
 use crate::wire::{
-    Connection, Create, DiskFacts, Finished, Join, Kind, LinkSender, Open, Opened, Remote, Role, Start,
-    Started,
+    Connection, Create, DiskFacts, Finished, Join, Kind, LinkReceiver, LinkSender, Open, Opened, Remote,
+    Role, Start, Started,
 };
 
 /// How long a lane may take to end at a frame's boundary once it was asked to.
@@ -77,6 +78,16 @@ pub(super) async fn attend<T>(
         Err(gone) = sender.keep_alive() => Err(gone.into()),
         () = stop => Err(Error::Interrupted),
     }
+}
+
+/// From now on this link carries a lane of the run `start`.
+pub(super) async fn carry_lane(sender: &LinkSender, receiver: &mut LinkReceiver, start: &Start) {
+    sender.carry_lane().await;
+    // At the lowest rate that a user may ask for, a window of each lane takes long.
+    let rate = start.rate_limit.map(|rate| rate.max(u64::from(limits::FRAME_RATE_MIN)));
+    let windows = u64::from(start.lanes).saturating_mul(u64::from(limits::WINDOW_BYTES));
+    let paced = rate.map_or(Duration::ZERO, |rate| Duration::from_secs(windows / rate));
+    receiver.limit_idleness(Some(limits::LANE_IDLE_MAX + paced));
 }
 
 /// What an export is opened for.
@@ -187,6 +198,12 @@ pub(super) fn facts(disk: &Disk) -> DiskFacts {
     }
 }
 
+/// The name of a disk of this host that is the same from every folder.
+pub(super) fn full_name(path: &Path) -> String {
+    let full = path.canonicalize().or_else(|_| std::path::absolute(path));
+    full.unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
 /// What a lane measured here, and what it was told of the other end.
 #[derive(Default)]
 pub(super) struct LaneDone {
@@ -225,6 +242,7 @@ pub(super) async fn part<T>(sender: &LinkSender, result: Result<T, Error>) -> Re
 
 /// Waits for the other end to flush and verify its target.
 pub(super) async fn finished(connection: &mut Connection, watch: &Watch) -> Result<Finished, Error> {
+    connection.receiver.limit_idleness(None);
     let receive = async { Ok(connection.receiver.receive_message(Kind::Finished).await?) };
     let finished: Finished = attend(receive, &connection.sender, &watch.cancel).await?;
     watch.tally.absorb(finished.counts);

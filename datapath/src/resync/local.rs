@@ -12,8 +12,8 @@ use super::{Error, Failure, Phase, Report, SegmentDigests, Settings, TargetState
 use crate::disk::{Disk, HoleCursor, RingDisk};
 use crate::landing::{Ticket, Writer};
 use crate::pipeline::{
-    Digester, Pool, ReadAhead, Segments, Throttle, Window, chunk_count, default_lanes, depth_for, is_zero,
-    run_lanes,
+    Digester, Pool, ReadAhead, Segments, Share, Throttle, Window, chunk_count, default_lanes, depth_for,
+    is_zero, run_lanes,
 };
 use crate::telemetry::{Counter, Latencies, Meter, Stage};
 use crate::unit::{Digest, Extent, to_usize};
@@ -33,7 +33,7 @@ pub fn synchronize(
     super::check_pair(&source, &target, settings, watch).map_err(untouched)?;
     let digester = super::new_digester(settings).map_err(untouched)?;
     let size_bytes = source.size_bytes();
-    let name = source.path().display().to_string();
+    let name = super::full_name(source.path());
     let target = TargetRun::begin(target, &name, size_bytes, settings, watch).map_err(untouched)?;
     let segments = Segments::new(size_bytes);
     let lanes = settings.lanes.unwrap_or_else(default_lanes).min(to_usize(segments.count())).max(1);
@@ -84,7 +84,7 @@ impl Plan<'_> {
             super::verify::place(&mut expected, digests);
         }
         let verification = self.settings.verify.then_some((&self.digester, &expected));
-        latencies.merge(self.target.finish(verification, self.lanes, self.watch)?);
+        latencies.merge(self.target.finish(verification, &Share::whole(self.lanes), self.watch)?);
         Ok(latencies)
     }
 
@@ -165,6 +165,7 @@ impl<P: Iterator<Item = Extent>> Lane<'_, P> {
             self.land(window, theirs).await?;
             self.plan.target.checkpoint.take_if_due(&self.target_disk, &self.meter).await?;
         }
+        self.writer.submit_zeroes().await?;
         self.ticket = None;
         Ok(())
     }
@@ -186,7 +187,7 @@ impl<P: Iterator<Item = Extent>> Lane<'_, P> {
         drop(theirs);
         self.meter.time(Stage::Digest, start);
         let extent = window.extent;
-        let ticket = self.ticket_for(extent);
+        let ticket = self.ticket_for(extent).await?;
         for extent in data.iter().chain(&zero) {
             self.meter.count(Counter::ChunksDiffering, chunk_count(*extent));
         }
@@ -229,14 +230,15 @@ impl<P: Iterator<Item = Extent>> Lane<'_, P> {
     }
 
     /// The ticket of the segment that the window lies in; the one before it is let go.
-    fn ticket_for(&mut self, window: Extent) -> Ticket {
+    async fn ticket_for(&mut self, window: Extent) -> Result<Ticket, Error> {
         let index = Segments::index_of(window.offset());
         match &self.ticket {
-            Some((held, ticket)) if *held == index => ticket.clone(),
+            Some((held, ticket)) if *held == index => Ok(ticket.clone()),
             _ => {
+                self.writer.submit_zeroes().await?;
                 let ticket = self.plan.target.checkpoint.progress().ticket(index);
                 self.ticket = Some((index, ticket.clone()));
-                ticket
+                Ok(ticket)
             }
         }
     }

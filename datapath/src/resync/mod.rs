@@ -16,7 +16,9 @@
 
 mod error;
 mod initiate;
+mod lane_progress;
 mod local;
+mod new_image;
 mod pull;
 mod push;
 mod relay;
@@ -33,16 +35,17 @@ mod view;
 
 pub use error::{Error, Failure, TargetState};
 pub use local::synchronize;
+pub use new_image::NewImage;
 pub use pull::pull;
 pub use push::push;
 pub use relay::relay;
 pub use report::Report;
 pub use runs::{Fate, Run, runs};
-pub use serve::{Export, Exports, ServeEvent, Server, create_image};
+pub use serve::{Export, Exports, ServeEvent, Server};
 pub use settings::{Phase, Settings, Watch};
 
 use error::first_error;
-use initiate::{attend, facts};
+use initiate::{attend, carry_lane, facts, full_name};
 use segment_digests::SegmentDigests;
 
 use std::path::Path;
@@ -52,7 +55,13 @@ use crate::disk::{self, Disk, Purpose};
 use crate::landing::StateDirectory;
 use crate::pipeline::Digester;
 use crate::telemetry::Notice;
-use crate::wire::DiskFacts;
+use crate::wire::{Create, DiskFacts};
+
+/// The pools of a lane of a source: its windows.
+const SOURCE_POOLS: [usize; 1] = [1];
+
+/// The pools of a lane of a target: its windows to compare, and data to land.
+const TARGET_POOLS: [usize; 2] = [3, 2];
 
 /// A digester with a key of this run's own, so that no digest of it can be
 /// prepared or used again.
@@ -69,6 +78,7 @@ fn check_pair(
     settings: &Settings,
     watch: &Watch,
 ) -> Result<(), Error> {
+    check_kind(&facts(target), settings)?;
     check_facts(&facts(source), &facts(target), watch)?;
     for notice in target.notices() {
         watch.notice(notice.clone());
@@ -86,6 +96,16 @@ fn check_pair(
 pub fn check_apart(source: &Disk, target: &Path) -> Result<(), Error> {
     let Ok(target) = disk::open(target, Purpose::Inspection) else { return Ok(()) };
     same_storage(&facts(source), &facts(&target))
+}
+
+/// Refuses a target that is there and is not what the user asked for.
+fn check_kind(target: &DiskFacts, settings: &Settings) -> Result<(), Error> {
+    match settings.format.map(Create::kind) {
+        Some(wanted) if wanted != target.kind => {
+            Err(Error::OtherKind { target: target.name.clone(), found: target.kind, wanted })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn same_storage(source: &DiskFacts, target: &DiskFacts) -> Result<(), Error> {

@@ -10,8 +10,9 @@ use super::target_run::TargetRun;
 use super::verify::Expected;
 use super::{Error, Failure, Phase, Report, Settings, TargetState, Watch, first_error};
 use crate::disk::Disk;
-use crate::pipeline::{Digester, run_lanes};
+use crate::pipeline::{Digester, Share, run_lanes};
 use crate::telemetry::Meter;
+use crate::unit::to_usize;
 use crate::wire::{Connection, DiskFacts, Remote, Role};
 
 /// Makes `target` hold what the export at `remote` holds. The target is opened
@@ -60,7 +61,7 @@ struct Pull<'a, F> {
 struct Begun {
     target: Arc<TargetRun>,
     source: DiskFacts,
-    lanes: usize,
+    share: Arc<Share>,
 }
 
 impl<F: Fn(u64) -> Result<Disk, Error> + Sync> Pull<'_, F> {
@@ -84,8 +85,8 @@ impl<F: Fn(u64) -> Result<Disk, Error> + Sync> Pull<'_, F> {
             Err(error) => return part(&connection.sender, Err(error)).await,
         };
         // First of all known, so that whatever fails from here on leaves it in order.
-        let lanes = usize::try_from(go.start.lanes).unwrap_or(1);
-        self.begun.get_or_init(|| Begun { target: Arc::new(target), source: opened.disk, lanes });
+        let share = Arc::new(Share::whole(to_usize(u64::from(go.start.lanes))));
+        self.begun.get_or_init(|| Begun { target: Arc::new(target), source: opened.disk, share });
         let session = begin(&mut connection, &go.start, &self.watch.cancel).await?;
         let go = Go { sessions: [session; 2], ..go };
         self.gate.open(go.clone());
@@ -95,13 +96,13 @@ impl<F: Fn(u64) -> Result<Disk, Error> + Sync> Pull<'_, F> {
 
     fn prepare(&self, source: &DiskFacts, lanes: usize) -> Result<(TargetRun, Go), Error> {
         let target = Arc::new((self.open_target)(source.size_bytes)?);
+        super::check_kind(&facts(&target), self.settings)?;
         super::check_facts(source, &facts(&target), self.watch)?;
         for notice in target.notices() {
             self.watch.notice(notice.clone());
         }
-        let size_bytes = source.size_bytes;
-        let target = TargetRun::begin(target, &source.name, size_bytes, self.settings, self.watch)?;
-        let name = source.name.clone();
+        let (size_bytes, name) = (source.size_bytes, self.remote.location().to_string());
+        let target = TargetRun::begin(target, &name, size_bytes, self.settings, self.watch)?;
         let start = start_of(self.settings, &self.digester, size_bytes, lanes, target.resumed_from, name);
         Ok((target, Go { start, sessions: [[0; 16]; 2] }))
     }
@@ -112,6 +113,7 @@ impl<F: Fn(u64) -> Result<Disk, Error> + Sync> Pull<'_, F> {
             run: Arc::clone(&begun.target),
             start: go.start.clone(),
             cancel: self.watch.cancel.clone(),
+            share: Arc::clone(&begun.share),
             expected: Arc::clone(&self.expected),
         };
         let meter = Meter::new(Arc::clone(&self.watch.tally));
@@ -125,7 +127,7 @@ impl<F: Fn(u64) -> Result<Disk, Error> + Sync> Pull<'_, F> {
         let Some(begun) = self.begun.get() else { return Err(Error::Interrupted) };
         let expected = std::mem::take(&mut *self.expected.lock().unwrap_or_else(PoisonError::into_inner));
         let verification = self.settings.verify.then_some((&self.digester, &expected));
-        let latencies = begun.target.finish(verification, begun.lanes, self.watch)?;
+        let latencies = begun.target.finish(verification, &begun.share, self.watch)?;
         if let Some(first) = lanes.first_mut() {
             first.latencies.merge(latencies);
         }

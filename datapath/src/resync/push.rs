@@ -9,8 +9,9 @@ use super::initiate::{
 use super::source::SourceSide;
 use super::{Error, Failure, Phase, Report, Settings, TargetState, Watch, first_error};
 use crate::disk::Disk;
-use crate::pipeline::{Digester, Throttle, run_lanes};
+use crate::pipeline::{Digester, Share, Throttle, run_lanes};
 use crate::telemetry::{Meter, StageLatency};
+use crate::unit::to_usize;
 use crate::wire::{Connection, Create, Remote, Role};
 
 /// Makes the export at `remote` hold what `source` holds.
@@ -77,14 +78,15 @@ impl Push<'_> {
         let source = facts(&self.source);
         let wanted = Wanted { role: Role::Target, create: self.create, source: Some(source.clone()) };
         let (mut connection, opened) = open_export(self.remote, wanted, self.settings, self.watch).await?;
+        super::check_kind(&opened.disk, self.settings)?;
         super::check_facts(&source, &opened.disk, self.watch)?;
         if let Some(cursor) = opened.resumed_from {
             self.resumed_from.get_or_init(|| cursor);
             self.watch.notice(super::resuming(&opened.disk.name, cursor));
         }
         let size_bytes = self.source.size_bytes();
-        let start =
-            start_of(self.settings, &self.digester, size_bytes, lanes, opened.resumed_from, source.name);
+        let name = super::full_name(self.source.path());
+        let start = start_of(self.settings, &self.digester, size_bytes, lanes, opened.resumed_from, name);
         let session = begin(&mut connection, &start, &self.watch.cancel).await?;
         let go = Go { start, sessions: [session; 2] };
         self.gate.open(go.clone());
@@ -106,6 +108,7 @@ impl Push<'_> {
             start: go.start.clone(),
             throttle: self.throttle.clone(),
             cancel: self.watch.cancel.clone(),
+            share: Arc::new(Share::whole(to_usize(u64::from(go.start.lanes)))),
         };
         let meter = Meter::new(Arc::clone(&self.watch.tally));
         let lane = u32::try_from(lane).unwrap_or(u32::MAX);

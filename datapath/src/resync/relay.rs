@@ -3,15 +3,16 @@
 use std::sync::OnceLock;
 
 use super::initiate::{
-    Gate, Go, LaneDone, Wanted, attend, begin, finished, join, lanes_for, open_export, part, report_of,
-    start_of,
+    Gate, Go, LaneDone, Wanted, attend, begin, carry_lane, finished, join, lanes_for, open_export, part,
+    report_of, start_of,
 };
+use super::lane_progress::LaneProgress;
 use super::{Error, Failure, Phase, Report, Settings, TargetState, Watch, first_error};
 use crate::limits;
 use crate::pipeline::{Digester, run_lanes};
 use crate::telemetry::{Counter, StageLatency};
 use crate::unit::to_usize;
-use crate::wire::{Connection, Create, DiskFacts, End, Kind, LinkReceiver, LinkSender, Remote, Role};
+use crate::wire::{Connection, Create, DiskFacts, End, Kind, LinkReceiver, LinkSender, Remote, Role, Start};
 
 /// Makes the export at `target` hold what the export at `source` holds.
 ///
@@ -63,37 +64,41 @@ struct Both {
 
 impl Relay<'_> {
     async fn lane(&self, lane: usize, lanes: usize) -> Result<Option<LaneDone>, Error> {
-        let mut both = if lane == 0 {
+        let (mut both, start) = if lane == 0 {
             self.begin(lanes).await?
         } else {
             let Some(go) = self.gate.pass(lane, &self.watch.cancel).await? else { return Ok(None) };
             let source = join(self.source, go.sessions[0], lane, &self.watch.cancel).await?;
-            Both { source, target: join(self.target, go.sessions[1], lane, &self.watch.cancel).await? }
+            let target = join(self.target, go.sessions[1], lane, &self.watch.cancel).await?;
+            (Both { source, target }, go.start)
         };
+        carry_lane(&both.source.sender, &mut both.source.receiver, &start).await;
+        carry_lane(&both.target.sender, &mut both.target.receiver, &start).await;
         let passed = self.pass(lane, &mut both).await;
         let passed = part(&both.source.sender, passed).await;
         part(&both.target.sender, passed).await.map(Some)
     }
 
-    async fn begin(&self, lanes: usize) -> Result<Both, Error> {
+    async fn begin(&self, lanes: usize) -> Result<(Both, Start), Error> {
         let wanted = Wanted { role: Role::Source, create: None, source: None };
         let (mut source, opened_source) = open_export(self.source, wanted, self.settings, self.watch).await?;
         let facts = opened_source.disk;
         let wanted = Wanted { role: Role::Target, create: self.create, source: Some(facts.clone()) };
         let (mut target, opened) = open_export(self.target, wanted, self.settings, self.watch).await?;
+        super::check_kind(&opened.disk, self.settings)?;
         super::check_facts(&facts, &opened.disk, self.watch)?;
         if let Some(cursor) = opened.resumed_from {
             self.watch.notice(super::resuming(&opened.disk.name, cursor));
         }
-        let (size_bytes, name) = (facts.size_bytes, facts.name.clone());
+        let (size_bytes, name) = (facts.size_bytes, self.source.location().to_string());
         let start = start_of(self.settings, &self.digester, size_bytes, lanes, opened.resumed_from, name);
         // The target first: it marks itself before the source sends anything.
         let target_session = begin(&mut target, &start, &self.watch.cancel).await?;
         let source_session = begin(&mut source, &start, &self.watch.cancel).await?;
         self.begun.get_or_init(|| (facts, opened.resumed_from));
-        self.gate.open(Go { start, sessions: [source_session, target_session] });
+        self.gate.open(Go { start: start.clone(), sessions: [source_session, target_session] });
         self.watch.enter(Phase::Copy);
-        Ok(Both { source, target })
+        Ok((Both { source, target }, start))
     }
 
     /// Passes frames both ways until both ends have ended their lane.
@@ -112,7 +117,7 @@ impl Relay<'_> {
     }
 
     async fn forward(&self, from: &mut LinkReceiver, to: &LinkSender) -> Result<Vec<StageLatency>, Error> {
-        let mut payload = Vec::new();
+        let (mut payload, mut progress) = (Vec::new(), LaneProgress::default());
         loop {
             let header = from.receive().await?;
             if header.kind == Kind::End {
@@ -125,8 +130,8 @@ impl Relay<'_> {
             payload.resize(to_usize(u64::from(header.payload_bytes.min(limits::FRAME_PAYLOAD_MAX))), 0);
             from.read(&mut payload).await?;
             to.send(header, &[&payload]).await?;
-            if header.kind == Kind::SegmentDone {
-                self.watch.tally.add(Counter::BytesDone, header.extent.length());
+            if matches!(header.kind, Kind::Data | Kind::Zero | Kind::SegmentDone) {
+                self.watch.tally.add(Counter::BytesDone, progress.reach(header.extent));
             }
         }
     }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::landing::StateDirectory;
 use crate::pipeline::{Cancel, Compression, DigestAlgorithm};
 use crate::telemetry::{Notice, Tally};
-use crate::wire::End;
+use crate::wire::{Create, End};
 
 /// What a synchronization is asked to do.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Settings {
     pub dry_run: bool,
     /// Accept a source that somebody else may be writing.
     pub live: bool,
+    /// What the target must be made of, where the user said so.
+    pub format: Option<Create>,
     /// Where the marks of unfinished targets lie.
     pub state: StateDirectory,
 }

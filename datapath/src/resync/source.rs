@@ -9,7 +9,7 @@ use super::view::{Known, Misfit, View};
 use super::{Error, SegmentDigests};
 use crate::disk::{Disk, RingDisk};
 use crate::pipeline::{
-    Cancel, Digester, Packer, Pool, ReadAhead, Segments, Throttle, Window, chunk_count, depth_for, is_zero,
+    Cancel, Digester, Packer, Pool, ReadAhead, Segments, Share, Throttle, Window, chunk_count, is_zero,
 };
 use crate::telemetry::{Counter, Meter, Stage};
 use crate::unit::{Digest, Extent, to_usize};
@@ -21,6 +21,7 @@ pub(super) struct SourceSide {
     pub(super) disk: Arc<Disk>,
     pub(super) start: Start,
     pub(super) throttle: Throttle,
+    pub(super) share: Arc<Share>,
     pub(super) cancel: Cancel,
 }
 
@@ -34,6 +35,7 @@ impl SourceSide {
         receiver: &mut LinkReceiver,
         meter: &Meter,
     ) -> Result<End, Error> {
+        super::carry_lane(sender, receiver, &self.start).await;
         let view = View::default();
         let mut lane = Lane::new(self, number, sender, &view, meter, receiver.peer())?;
         let work = async { tokio::try_join!(lane.walk(), listen(&view, receiver, self.start.size_bytes)) };
@@ -88,9 +90,8 @@ impl<'a> Lane<'a, ()> {
         peer: &str,
     ) -> Result<Lane<'a, impl Iterator<Item = Extent> + use<>>, Error> {
         let segments = Segments::new(side.start.size_bytes);
-        let lanes = to_usize(u64::from(side.start.lanes));
-        let depth = depth_for(lanes, 1);
-        let pool = Pool::new(depth + 1).map_err(Error::memory)?;
+        let queue = side.share.queue(super::SOURCE_POOLS[0]);
+        let pool = Pool::new(queue.buffers).map_err(Error::memory)?;
         let plan = segments.windows_of_lane(u64::from(number), u64::from(side.start.lanes));
         let digester = Digester::new(side.start.digest, side.start.key);
         Ok(Lane {
@@ -99,10 +100,10 @@ impl<'a> Lane<'a, ()> {
             view,
             meter,
             peer: peer.to_owned(),
-            windows: ReadAhead::new(RingDisk::new(Arc::clone(&side.disk)), plan, pool, depth),
+            windows: ReadAhead::new(RingDisk::new(Arc::clone(&side.disk)), plan, pool, queue.depth),
             segments,
             digests: SegmentDigests::new(digester, segments),
-            packer: Packer::new(side.start.compression),
+            packer: Packer::new(side.start.compression).limited_to(side.start.rate_limit),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::lane_progress::LaneProgress;
 use super::target_run::TargetRun;
 use super::verify::{Expected, place};
 use super::{Error, SegmentDigests};
@@ -13,7 +14,7 @@ use crate::disk::{HoleCursor, RingDisk};
 use crate::landing::{Ticket, Writer};
 use crate::limits;
 use crate::pipeline::{
-    Cancel, Codec, Digester, Pool, PooledBuffer, ReadAhead, Segments, chunk_count, chunk_extents, depth_for,
+    Cancel, Codec, Digester, Pool, PooledBuffer, ReadAhead, Segments, Share, chunk_count, chunk_extents,
     unpack,
 };
 use crate::telemetry::{Counter, Meter, Stage};
@@ -26,6 +27,7 @@ pub(super) struct TargetSide {
     pub(super) run: Arc<TargetRun>,
     pub(super) start: Start,
     pub(super) cancel: Cancel,
+    pub(super) share: Arc<Share>,
     /// The source's digests of segments, for the verification.
     pub(super) expected: Arc<Mutex<Expected>>,
 }
@@ -40,6 +42,7 @@ impl TargetSide {
         receiver: &mut LinkReceiver,
         meter: &Meter,
     ) -> Result<End, Error> {
+        super::carry_lane(sender, receiver, &self.start).await;
         let credit = Credit::default();
         let mut lane = Lane::new(self, number, receiver, meter, &credit)?;
         let work = async { tokio::try_join!(announce(self, number, sender, meter, &credit), lane.receive()) };
@@ -97,9 +100,9 @@ async fn announce(
     let plan = segments
         .windows_of_lane(u64::from(number), u64::from(side.start.lanes))
         .take_while(move |window| window.offset() < until);
-    let depth = depth_for(to_usize(u64::from(side.start.lanes)), 3);
-    let pool = Pool::new(if until == 0 { 1 } else { depth + 1 }).map_err(Error::memory)?;
-    let mut windows = ReadAhead::new(RingDisk::new(Arc::clone(&side.run.disk)), plan, pool, depth);
+    let queue = side.share.queue(super::TARGET_POOLS[0]);
+    let pool = Pool::new(if until == 0 { 1 } else { queue.buffers }).map_err(Error::memory)?;
+    let mut windows = ReadAhead::new(RingDisk::new(Arc::clone(&side.run.disk)), plan, pool, queue.depth);
     let mut digests = SegmentDigests::new(side.digester(), segments);
     let mut hole: Option<Extent> = None;
     while let Some(window) = windows.next().await? {
@@ -149,6 +152,7 @@ struct Lane<'a> {
     /// The segment whose frames are due; past the last one the lane is done.
     segment: u64,
     ticket: Option<Ticket>,
+    progress: LaneProgress,
 }
 
 impl<'a> Lane<'a> {
@@ -160,7 +164,7 @@ impl<'a> Lane<'a> {
         credit: &'a Credit,
     ) -> Result<Self, Error> {
         let disk = RingDisk::new(Arc::clone(&side.run.disk));
-        let depth = depth_for(to_usize(u64::from(side.start.lanes)), 2);
+        let buffers = side.share.queue(super::TARGET_POOLS[1]).buffers;
         Ok(Self {
             side,
             receiver,
@@ -169,12 +173,13 @@ impl<'a> Lane<'a> {
             writer: Writer::new(disk.clone(), meter.clone()),
             disk,
             holes: HoleCursor::default(),
-            pool: Pool::new(depth + 1).map_err(Error::memory)?,
+            pool: Pool::new(buffers).map_err(Error::memory)?,
             packed: Vec::new(),
             digester: side.digester(),
             segments: Segments::new(side.start.size_bytes),
             segment: u64::from(number),
             ticket: None,
+            progress: LaneProgress::default(),
         })
     }
 
@@ -217,6 +222,7 @@ impl<'a> Lane<'a> {
             _ => return Err(self.receiver.unexpected(header, "as many bytes as the extent has").into()),
         }
         self.check_digests(extent, &buffer, &digests)?;
+        self.count(extent);
         self.side.run.touch();
         let ticket = self.ticket();
         Ok(self.writer.write(extent.offset(), vec![extent], buffer, ticket).await?)
@@ -237,6 +243,7 @@ impl<'a> Lane<'a> {
 
     async fn take_zero(&mut self, header: Header) -> Result<(), Error> {
         self.admit(&header)?;
+        self.count(header.extent);
         // Without a comparison, a hole of the target is zero as it is.
         let compared = header.extent.offset() < self.side.start.compare_until;
         if !compared && self.holes.is_hole(&self.disk, header.extent)? {
@@ -260,19 +267,26 @@ impl<'a> Lane<'a> {
                 place(&mut expected, vec![(self.segment, Digest(digest))]);
             }
         }
+        self.writer.submit_zeroes().await?;
         drop(self.ticket());
         self.ticket = None;
         self.segment = self.segment.saturating_add(u64::from(self.side.start.lanes));
-        self.meter.count(Counter::BytesDone, header.extent.length());
+        self.count(header.extent);
         Ok(self.side.run.checkpoint.take_if_due(&self.disk, self.meter).await?)
     }
 
-    /// Only chunks of the segment at hand may be written, and none in a dry run.
+    /// All up to the end of `extent` is dealt with.
+    fn count(&mut self, extent: Extent) {
+        self.meter.count(Counter::BytesDone, self.progress.reach(extent));
+    }
+
+    /// Only chunks of the segment at hand may be written, in order, and none in
+    /// a dry run.
     fn admit(&self, header: &Header) -> Result<(), Error> {
         self.receiver.check_chunks(header, self.side.start.size_bytes)?;
         let segment = self.segments.extent(self.segment);
         let inside = segment.intersection(header.extent) == Some(header.extent);
-        if inside && !self.side.start.dry_run {
+        if inside && self.progress.is_ahead(header.extent) && !self.side.start.dry_run {
             Ok(())
         } else {
             Err(self.receiver.unexpected(*header, "data of the segment at hand").into())

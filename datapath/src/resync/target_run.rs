@@ -8,7 +8,7 @@ use super::verify::{Expected, verify};
 use super::{Error, Failure, Phase, Settings, TargetState, Watch};
 use crate::disk::{Disk, RingDisk};
 use crate::landing::{Checkpoint, MarkBody, Progress};
-use crate::pipeline::{Digester, Segments};
+use crate::pipeline::{Digester, Segments, Share};
 use crate::ring;
 use crate::telemetry::{Latencies, Meter};
 
@@ -32,6 +32,7 @@ impl TargetRun {
         settings: &Settings,
         watch: &Watch,
     ) -> Result<Self, Error> {
+        settings.state.check_unowned(disk.identity(), disk.size_bytes())?;
         let earlier = settings.state.mark(disk.identity())?;
         let resumed_from = earlier.as_ref().map(|mark| mark.body().cursor_bytes);
         if let Some(cursor_bytes) = resumed_from {
@@ -43,7 +44,7 @@ impl TargetRun {
         let mark = if settings.dry_run {
             None
         } else {
-            let target_name = disk.path().display().to_string();
+            let target_name = super::full_name(disk.path());
             let mut body = MarkBody::new(target_name, source_name.to_owned(), size_bytes, settings.whole);
             body.cursor_bytes =
                 earlier.map(|mark| mark.body().clone()).map_or(0, |old| body.cursor_kept(&old));
@@ -65,7 +66,7 @@ impl TargetRun {
     pub fn finish(
         &self,
         verification: Option<(&Digester, &Expected)>,
-        lanes: usize,
+        share: &Share,
         watch: &Watch,
     ) -> Result<Latencies, Error> {
         if self.dry_run {
@@ -80,7 +81,7 @@ impl TargetRun {
                 self.size_bytes,
                 digester,
                 expected,
-                lanes,
+                share,
                 &watch.cancel,
                 &watch.tally,
             )?);

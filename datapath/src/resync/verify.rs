@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Error, SegmentDigests};
 use crate::disk::{Disk, RingDisk};
-use crate::pipeline::{Cancel, Digester, Pool, ReadAhead, Segments, depth_for, run_lanes};
+use crate::pipeline::{Cancel, Digester, Pool, ReadAhead, Segments, Share, run_lanes};
 use crate::telemetry::{Counter, Latencies, Meter, Stage, Tally};
 use crate::unit::{Digest, Extent, to_usize};
 
@@ -32,7 +32,7 @@ pub fn verify(
     size_bytes: u64,
     digester: &Digester,
     expected: &Expected,
-    lanes: usize,
+    share: &Share,
     cancel: &Cancel,
     tally: &Arc<Tally>,
 ) -> Result<Latencies, Error> {
@@ -41,10 +41,11 @@ pub fn verify(
     let lane = async |number: usize| {
         let meter = Meter::new(Arc::clone(tally));
         let disk = RingDisk::new(Arc::clone(target));
-        let plan = segments.windows_of_lane(number as u64, lanes as u64);
-        let depth = depth_for(lanes, 1);
-        let pool = Pool::new(depth + 1).map_err(Error::memory)?;
-        let mut windows = ReadAhead::new(disk, plan, pool, depth);
+        let plan = segments.windows_of_lane(number as u64, share.lanes() as u64);
+        // The lanes that wrote have given their buffers back.
+        let queue = share.queue(1);
+        let pool = Pool::new(queue.buffers).map_err(Error::memory)?;
+        let mut windows = ReadAhead::new(disk, plan, pool, queue.depth);
         let mut digests = SegmentDigests::new(digester.clone(), segments);
         let mut differing = Vec::new();
         while let Some(window) = windows.next().await? {
@@ -54,6 +55,7 @@ pub fn verify(
                 meter.record(Stage::ReadTarget, window.elapsed);
             }
             let chunks = digests.window(window.extent, window.data());
+            meter.count(Counter::BytesVerified, window.extent.length());
             if let Some((index, digest)) = digests.push(window.extent, &chunks)
                 && expected.get(to_usize(index)).copied().flatten() != Some(digest)
             {
@@ -64,7 +66,7 @@ pub fn verify(
     };
     let mut all: Vec<Extent> = Vec::new();
     let mut latencies = Latencies::default();
-    for result in super::first_error(run_lanes(lanes, cancel, lane))? {
+    for result in super::first_error(run_lanes(share.lanes(), cancel, lane))? {
         all.extend(result.0);
         latencies.merge(result.1);
     }

@@ -16,7 +16,6 @@ mod calls {
 
     nix::ioctl_read!(size, 0x12, 114, libc::size_t);
     nix::ioctl_read_bad!(logical_sector, libc::BLKSSZGET, libc::c_int);
-    nix::ioctl_read_bad!(physical_sector, 0x127b, libc::c_uint);
     nix::ioctl_read_bad!(read_only, 0x125e, libc::c_int);
     nix::ioctl_readwrite!(mapper_table, 0xfd, 12, MapperHeader);
 }
@@ -41,17 +40,6 @@ pub fn logical_sector_bytes(file: &File) -> io::Result<u32> {
     // SAFETY: the call writes one integer of that type through the pointer.
     unsafe { calls::logical_sector(file.as_raw_fd(), &raw mut bytes) }?;
     u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
-/// Physical sector of the block device `file` in bytes (`BLKPBSZGET`).
-///
-/// # Errors
-/// `ENOTTY` where `file` is no block device.
-pub fn physical_sector_bytes(file: &File) -> io::Result<u32> {
-    let mut bytes: libc::c_uint = 0;
-    // SAFETY: the call writes one integer of that type through the pointer.
-    unsafe { calls::physical_sector(file.as_raw_fd(), &raw mut bytes) }?;
-    Ok(bytes)
 }
 
 /// Whether the kernel refuses writes to the block device `file` (`BLKROGET`).
@@ -244,7 +232,7 @@ mod tests {
     fn a_file_that_is_no_device_is_refused_by_every_call() -> io::Result<()> {
         let file = tempfile::tempfile()?;
         assert!(device_size_bytes(&file).is_err() && logical_sector_bytes(&file).is_err());
-        assert!(physical_sector_bytes(&file).is_err() && device_is_read_only(&file).is_err());
+        assert!(device_is_read_only(&file).is_err());
         assert!(crate::sys::loopback::status(&file).is_err());
         assert!(mapped_lines(&file, 0, |_| {}).is_err());
         Ok(())

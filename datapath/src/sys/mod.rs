@@ -5,20 +5,23 @@
 //! block states why it is sound; nothing here keeps a pointer past the value
 //! that owns the memory. Never: decides anything, retries, prints.
 //! Limits: an [`Arena`] is as large as its caller asks, and callers ask for
-//! `limits::BUFFERS_PER_PROCESS` windows at most.
+//! `limits::BUFFERS_PER_RUN` windows at most.
 
 pub mod bpf;
 pub mod loopback;
 
 mod arena;
+mod descriptors;
 mod device;
 mod file;
+mod freezing;
+mod process;
 
 pub use arena::{Arena, BUFFER_ALIGNMENT, Buffer};
-pub use device::{
-    MappedLine, device_is_read_only, device_size_bytes, logical_sector_bytes, mapped_lines,
-    physical_sector_bytes,
-};
+pub use descriptors::{receive_message, send_message};
+pub use device::{MappedLine, device_is_read_only, device_size_bytes, logical_sector_bytes, mapped_lines};
 pub use file::{
     OpenMode, direct_alignment, forget_cached, next_data, open_disk_file, punch_hole_flags, zero_range_flags,
 };
+pub use freezing::{freeze, thaw};
+pub use process::{IoPriority, process_descriptor, rank_cpu, rank_io};

@@ -3,6 +3,7 @@
 use super::frame::{FrameError, Kind};
 use super::message::{Code, Refused};
 use super::tls;
+use crate::delta;
 use crate::error::{Remediable, Remedy};
 use crate::unit::Extent;
 
@@ -72,6 +73,34 @@ pub enum Error {
         /// Which bytes.
         extent: Extent,
     },
+    /// A frame that begins and does not end.
+    #[error(
+        "{peer} sent a part of a frame and not the rest of it within {seconds} s: the link is too slow, or held up"
+    )]
+    Slow {
+        /// Who.
+        peer: String,
+        /// What the frame was given.
+        seconds: u64,
+    },
+    /// A lane that says that it lives, and does nothing.
+    #[error(
+        "{peer} says that it lives, but nothing of its lane has moved for {seconds} s: look at its disk and its log"
+    )]
+    Idle {
+        /// Who.
+        peer: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// A delta that is damaged or breaks a rule.
+    #[error("{peer} sent a delta that cannot be used: {source}")]
+    Delta {
+        /// Who.
+        peer: String,
+        /// Why.
+        source: delta::Error,
+    },
     /// The other end gave a reason.
     #[error("{peer}: {}", refused.message)]
     Refused {
@@ -95,7 +124,8 @@ impl Remediable for Error {
         match self {
             Self::Channel(error) => error.remedy(),
             Self::Frame { .. } | Self::Unexpected { .. } | Self::Message { .. } => Remedy::Stop,
-            Self::Damaged { .. } => Remedy::Reconnect,
+            Self::Damaged { .. } | Self::Slow { .. } | Self::Idle { .. } => Remedy::Reconnect,
+            Self::Delta { source, .. } => source.remedy(),
             Self::Version { .. } | Self::NotFailback { .. } | Self::Ssh { .. } => Remedy::Refused,
             Self::Refused { refused, .. } => match refused.code {
                 Code::Refused => Remedy::Refused,

@@ -19,14 +19,23 @@
 //! | 20 | `SegmentDone` | source | the segment | 1 with digest | the segment's digest, or none |
 //! | 21 | `Credit` | source | 0, windows | 0 | none |
 //! | 22 | `Alive` | both | 0, 0 | 0 | none |
+//! | 32–39 | protection, see [`Kind`] | | 0, 0 | 0 | JSON, at most 64 KiB |
+//! | 48 | `Delta` | agent | 0, 0 | 0 | a delta, see [`crate::delta`] |
+//! | 49 | `Offer` | agent | whole chunks of the disk, at most a window | 0 | 16 bytes for each chunk |
+//! | 50 | `Want` | target | that of the offer | 0 | a bit for each chunk, the first the lowest |
+//! | 51 | `Received` | target | the open epoch, a number | 0 | none: deltas up to this one have left memory |
+//! | 52 | `Durable` | target | the open epoch, a number | 0 | none: deltas up to this one survive a power cut |
+//!
+//! Kinds 16 to 21 belong to a run of `sync`, 48 to 52 to a protected disk.
 //!
 //! A header that breaks a rule of this table is refused before a byte of its
 //! payload is read or memory for it taken.
 
+use crate::delta;
 use crate::error::{Remediable, Remedy};
 use crate::limits;
 use crate::pipeline::chunk_count;
-use crate::unit::{Digest, Extent};
+use crate::unit::{ChunkSize, Digest, Extent};
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 24;
@@ -66,11 +75,37 @@ pub enum Kind {
     Credit = 21,
     /// Nothing but a sign of life.
     Alive = 22,
+    /// This connection protects a disk.
+    Protect = 32,
+    /// Where the target stands.
+    Protecting = 33,
+    /// The end of an epoch.
+    Cut = 34,
+    /// The epoch is a point.
+    Point = 35,
+    /// A delta is damaged; nothing of it was written, and the target hangs up.
+    Remark = 36,
+    /// The source has stopped for good: nothing may land any more.
+    Fence = 37,
+    /// Nothing will.
+    Fenced = 38,
+    /// How far a synchronization is.
+    Progress = 39,
+    /// Changed chunks.
+    Delta = 48,
+    /// Digests of chunks that the source holds.
+    Offer = 49,
+    /// Which of them the target wants.
+    Want = 50,
+    /// Credit: deltas that no longer take the target's memory.
+    Received = 51,
+    /// Deltas that survive a power cut of the target.
+    Durable = 52,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 29] = [
         Self::Hello,
         Self::Open,
         Self::Opened,
@@ -87,6 +122,19 @@ impl Kind {
         Self::SegmentDone,
         Self::Credit,
         Self::Alive,
+        Self::Protect,
+        Self::Protecting,
+        Self::Cut,
+        Self::Point,
+        Self::Remark,
+        Self::Fence,
+        Self::Fenced,
+        Self::Progress,
+        Self::Delta,
+        Self::Offer,
+        Self::Want,
+        Self::Received,
+        Self::Durable,
     ];
 
     fn from_number(number: u8) -> Option<Self> {
@@ -104,16 +152,34 @@ impl Kind {
             | Self::Join
             | Self::End
             | Self::Finished
-            | Self::Refused => limits::CONTROL_PAYLOAD_MAX,
+            | Self::Refused
+            | Self::Protect
+            | Self::Protecting
+            | Self::Cut
+            | Self::Point
+            | Self::Remark
+            | Self::Fence
+            | Self::Fenced
+            | Self::Progress => limits::CONTROL_PAYLOAD_MAX,
             Self::Digests => DIGESTS_PAYLOAD_MAX,
             Self::Data => limits::FRAME_PAYLOAD_MAX,
             Self::SegmentDone => 16,
-            Self::Hole | Self::Zero | Self::Credit | Self::Alive => 0,
+            Self::Delta => DELTA_PAYLOAD_MAX,
+            Self::Offer => OFFER_CHUNKS_MAX * 16,
+            Self::Want => OFFER_CHUNKS_MAX / 8,
+            Self::Hole | Self::Zero | Self::Credit | Self::Alive | Self::Received | Self::Durable => 0,
         }
     }
 }
 
 const DIGESTS_PAYLOAD_MAX: u32 = (limits::WINDOW_BYTES / limits::CHUNK_BYTES) * 16;
+
+/// Chunks of a window of the smallest chunks.
+const OFFER_CHUNKS_MAX: u32 = limits::WINDOW_BYTES / ChunkSize::MIN.bytes();
+
+/// The header of a delta, its entries, its bytes.
+const DELTA_PAYLOAD_MAX: u32 = 80 + limits::DELTA_ENTRIES_MAX * 40 + limits::DELTA_BYTES_MAX;
+const _: () = assert!(delta::HEADER_BYTES == 80 && delta::ENTRY_BYTES == 40);
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +314,27 @@ impl Header {
     }
 }
 
+impl Header {
+    /// Checks an offer, or the answer to one: whole chunks of `chunk` on a disk of
+    /// `size_bytes`, no more than a window of them, with a payload that fits.
+    ///
+    /// # Errors
+    /// [`FrameError::Extent`] and [`FrameError::Payload`].
+    pub fn check_offer(&self, chunk: ChunkSize, size_bytes: u64) -> Result<(), FrameError> {
+        let Header { kind, payload_bytes, extent, .. } = *self;
+        if !chunk.fits(extent, size_bytes) || extent.length() > u64::from(limits::WINDOW_BYTES) {
+            return Err(FrameError::Extent { kind, extent });
+        }
+        let chunks = chunk.count(extent.length());
+        let expected = match kind {
+            Kind::Want => chunks.div_ceil(8),
+            _ => chunks * 16,
+        };
+        let fits = u64::from(payload_bytes) == expected;
+        if fits { Ok(()) } else { Err(FrameError::Payload { kind, payload_bytes }) }
+    }
+}
+
 /// Whether `extent` begins on a chunk and ends on one, or at the disk's end.
 fn is_chunked(extent: Extent, size_bytes: u64) -> bool {
     let chunk = u64::from(limits::CHUNK_BYTES);
@@ -286,7 +373,8 @@ mod tests {
         assert_eq!(Header::decode(&golden), Ok(header));
         assert_eq!(header.check_chunks(1 << 30), Ok(()));
         let numbers: Vec<u8> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22]);
+        let runs = [1..=9, 16..=22, 32..=39, 48..=52];
+        assert!(numbers.into_iter().eq(runs.into_iter().flatten()));
     }
 
     #[test]
@@ -318,11 +406,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn offers_are_whole_chunks_of_one_window() {
+        let chunk = ChunkSize::MIN;
+        let size = (3 << 20) + 100;
+        let check = |kind, start, end, payload_bytes| {
+            Header { kind, detail: 0, payload_bytes, extent: Extent::between(start, end) }
+                .check_offer(chunk, size)
+        };
+        assert_eq!(check(Kind::Offer, 4096, (1 << 20) + 4096, 4096), Ok(()));
+        assert_eq!(check(Kind::Want, 4096, (1 << 20) + 4096, 32), Ok(()));
+        assert_eq!(check(Kind::Want, 3 << 20, size, 1), Ok(()));
+        assert!(check(Kind::Offer, 0, (1 << 20) + 4096, 4112).is_err());
+        assert!(check(Kind::Offer, 0, 4096, 32).is_err());
+        assert!(check(Kind::Offer, 100, 4096, 16).is_err());
+        assert!(check(Kind::Want, 3 << 20, size + 1, 1).is_err());
+    }
+
     proptest! {
         #[test]
         fn any_bytes_decode_or_are_refused(bytes in prop::array::uniform24(any::<u8>()), size in any::<u64>()) {
             if let Ok(header) = Header::decode(&bytes) {
-                prop_assert!(header.payload_bytes <= limits::FRAME_PAYLOAD_MAX);
+                prop_assert!(header.payload_bytes <= DELTA_PAYLOAD_MAX);
                 prop_assert_eq!(header.encode(), bytes);
                 let _ = header.check_chunks(size);
             }

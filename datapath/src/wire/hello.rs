@@ -4,11 +4,12 @@ use super::frame::{Header, Kind};
 use super::{Error, LinkReceiver, LinkSender};
 use crate::limits;
 
-/// The lowest version that this failback speaks.
-pub const VERSION_LOWEST: u16 = 1;
+/// The lowest version that this failback speaks. Version 1 knew no protected
+/// disks, and was never released.
+pub const VERSION_LOWEST: u16 = 2;
 
 /// The highest version that this failback speaks.
-pub const VERSION_HIGHEST: u16 = 1;
+pub const VERSION_HIGHEST: u16 = 2;
 
 const MAGIC: &[u8; 8] = b"FAILBACK";
 
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        assert_eq!(&encode(), b"FAILBACK\x01\x00\x01\x00");
+        assert_eq!(&encode(), b"FAILBACK\x02\x00\x02\x00");
         assert_eq!(decode(b"FAILBACK\x01\x00\x07\x00"), Some((1, 7)));
         assert_eq!(decode(b"FAILBACK\x07\x00\x01\x00"), None);
         assert_eq!(decode(b"FALLBACK\x01\x00\x01\x00"), None);

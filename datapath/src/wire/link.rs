@@ -20,19 +20,58 @@ use crate::unit::{Extent, to_u64, to_usize};
 pub struct LinkSender {
     sender: Rc<Mutex<Sender>>,
     last: Rc<Cell<Instant>>,
+    moved: Rc<Cell<Instant>>,
 }
 
 /// The receiving half.
 pub struct LinkReceiver {
     receiver: Receiver,
     peer: Rc<str>,
+    moved: Rc<Cell<Instant>>,
+    patience: Patience,
+    /// What is left of the time for the frame at hand; only waiting for its
+    /// bytes uses it up, not what is done with them.
+    frame_left: Duration,
+}
+
+/// How long a link waits for a peer that is there.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For a frame without its payload.
+    frame: Duration,
+    /// For each KiB of the payload.
+    payload_kib: Duration,
+    /// For anything but signs of life.
+    idle: Option<Duration>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let payload_kib = Duration::from_secs(1 << 10) / limits::FRAME_RATE_MIN;
+        Self { frame: limits::PEER_SILENCE_MAX, payload_kib, idle: None }
+    }
+}
+
+impl Patience {
+    fn payload(&self, bytes: u32) -> Duration {
+        self.payload_kib * bytes.div_ceil(1 << 10)
+    }
 }
 
 /// Makes a link of the two halves of a channel to `peer`.
 #[must_use]
 pub fn link(sender: Sender, receiver: Receiver, peer: &str) -> (LinkSender, LinkReceiver) {
-    let sender = LinkSender { sender: Rc::new(Mutex::new(sender)), last: Rc::new(Cell::new(Instant::now())) };
-    (sender, LinkReceiver { receiver, peer: peer.into() })
+    let now = Instant::now();
+    let moved = Rc::new(Cell::new(now));
+    let receiver = LinkReceiver {
+        receiver,
+        peer: peer.into(),
+        moved: Rc::clone(&moved),
+        patience: Patience::default(),
+        frame_left: Duration::ZERO,
+    };
+    let (sender, last) = (Rc::new(Mutex::new(sender)), Rc::new(Cell::new(now)));
+    (LinkSender { sender, last, moved }, receiver)
 }
 
 impl LinkSender {
@@ -57,7 +96,16 @@ impl LinkSender {
             }
         }
         self.last.set(Instant::now());
+        if header.kind != Kind::Alive {
+            self.moved.set(Instant::now());
+        }
         Ok(())
+    }
+
+    /// From now on the link carries a lane: a peer that flushes gigabytes takes
+    /// nothing meanwhile, and whether it lives is seen by the receiving half.
+    pub async fn carry_lane(&self) {
+        self.sender.lock().await.limit_silence(limits::LANE_IDLE_MAX);
     }
 
     /// Sends a control message.
@@ -109,28 +157,66 @@ impl LinkReceiver {
     /// [`Error::Frame`] for a header that breaks a rule, [`Error::Refused`]
     /// where the other end gives up, [`Error::Channel`].
     pub async fn receive(&mut self) -> Result<Header, Error> {
+        let begun = Instant::now();
         loop {
-            let mut bytes = [0; HEADER_BYTES];
-            self.receiver.read_exact(&mut bytes).await?;
-            let header = Header::decode(&bytes)
-                .map_err(|source| Error::Frame { peer: self.peer.to_string(), source })?;
+            let header = self.header().await?;
             match header.kind {
-                Kind::Alive => {}
+                Kind::Alive => self.check_moving(begun)?,
                 Kind::Refused => {
                     let refused: Refused = self.body(header).await?;
                     return Err(Error::Refused { peer: self.peer.to_string(), refused });
                 }
-                _ => return Ok(header),
+                // Leave to send more moves nothing by itself.
+                Kind::Credit => return Ok(header),
+                _ => {
+                    self.moved.set(Instant::now());
+                    return Ok(header);
+                }
             }
         }
+    }
+
+    /// From now on the link carries a lane of which something must move within
+    /// `limit`; `None` is for one that waits for a flush or a verification, which
+    /// take as long as they take.
+    pub const fn limit_idleness(&mut self, limit: Option<Duration>) {
+        self.patience.idle = limit;
+    }
+
+    /// For how long nothing has moved since `begun`, when this end began to
+    /// wait: what it did itself before that is not the peer's doing.
+    fn check_moving(&self, begun: Instant) -> Result<(), Error> {
+        let idle = self.moved.get().max(begun).elapsed();
+        match self.patience.idle {
+            Some(limit) if idle >= limit => {
+                Err(Error::Idle { peer: self.peer.to_string(), seconds: limit.as_secs() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn header(&mut self) -> Result<Header, Error> {
+        let mut bytes = [0; HEADER_BYTES];
+        let (first, rest) = bytes.split_at_mut(1);
+        self.receiver.read_exact(first).await?;
+        self.frame_left = self.patience.frame;
+        self.read(rest).await?;
+        let header =
+            Header::decode(&bytes).map_err(|source| Error::Frame { peer: self.peer.to_string(), source })?;
+        self.frame_left += self.patience.payload(header.payload_bytes);
+        Ok(header)
     }
 
     /// Fills `into` with the next bytes of the payload.
     ///
     /// # Errors
-    /// [`Error::Channel`].
+    /// [`Error::Slow`] where they take too long, and [`Error::Channel`].
     pub async fn read(&mut self, into: &mut [u8]) -> Result<(), Error> {
-        Ok(self.receiver.read_exact(into).await?)
+        let begun = Instant::now();
+        let read = tokio::time::timeout(self.frame_left, self.receiver.read_exact(into)).await;
+        self.frame_left = self.frame_left.saturating_sub(begun.elapsed());
+        let slow = || Error::Slow { peer: self.peer.to_string(), seconds: self.patience.frame.as_secs() };
+        Ok(read.map_err(|_| slow())??)
     }
 
     /// The message of kind `kind`, which must be the next frame.
@@ -151,7 +237,7 @@ impl LinkReceiver {
     /// [`Error::Message`] and [`Error::Channel`].
     pub async fn body<M: DeserializeOwned>(&mut self, header: Header) -> Result<M, Error> {
         let mut body = vec![0; to_usize(u64::from(header.payload_bytes.min(limits::CONTROL_PAYLOAD_MAX)))];
-        self.receiver.read_exact(&mut body).await?;
+        self.read(&mut body).await?;
         serde_json::from_slice(&body).map_err(|source| Error::Message {
             peer: self.peer.to_string(),
             kind: header.kind,
@@ -180,3 +266,6 @@ pub fn payload_length(pieces: &[&[u8]]) -> u32 {
     let total: u64 = pieces.iter().map(|piece| to_u64(piece.len())).sum();
     u32::try_from(total).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

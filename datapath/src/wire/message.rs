@@ -45,6 +45,17 @@ pub enum Create {
     VmdkFlat,
 }
 
+impl Create {
+    /// What kind of disk it makes.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Raw => Kind::RawImage,
+            Self::VmdkFlat => Kind::VmdkFlat,
+        }
+    }
+}
+
 /// What one end tells the other about its disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DiskFacts {

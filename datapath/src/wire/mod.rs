@@ -5,7 +5,8 @@
 //! without a known certificate learns the server's certificate and nothing
 //! else; every wait ends. Never: opens a disk, decides what travels.
 //! Limits: `limits::FRAME_PAYLOAD_MAX`, `limits::CONTROL_PAYLOAD_MAX`,
-//! `limits::HANDSHAKE_TIMEOUT`, `limits::PEER_SILENCE_MAX`.
+//! `limits::HANDSHAKE_TIMEOUT`, `limits::PEER_SILENCE_MAX`, `limits::FRAME_RATE_MIN`,
+//! `limits::LANE_IDLE_MAX`.
 //!
 //! ```text
 //! frame  ── header, payload ──> link ── bytes ──> tls ── records ──> socket
@@ -23,6 +24,20 @@
 //! source → target  End     target → source  End
 //! S → I  Finished, on the first lane, where S is the target
 //! ```
+//!
+//! How a disk is protected (`A` the agent, `T` the master target), one connection
+//! for each disk, for as long as it lasts; the first message after `Hello` decides
+//! which of the two it is:
+//!
+//! ```text
+//! T → A  Hello             A → T  Hello
+//! A → T  Protect           T → A  Protecting
+//! A → T  Offer             T → A  Want          while synchronizing
+//! A → T  Delta …           T → A  Received …    credit
+//!                          T → A  Durable …     a broken connection goes on from here
+//! A → T  Cut               T → A  Point         only now may the agent forget
+//! A → T  Fence             T → A  Fenced        after the final point
+//! ```
 
 pub mod identity;
 pub mod pairing;
@@ -35,6 +50,8 @@ mod hello;
 mod link;
 mod location;
 mod message;
+mod parcel;
+mod protection;
 mod remote;
 
 pub use error::Error;
@@ -44,5 +61,9 @@ pub use link::{LinkReceiver, LinkSender, link, payload_length};
 pub use location::{InvalidLocation, Location, SshLocation};
 pub use message::{
     Code, Create, DiskFacts, End, Finished, Join, Open, Opened, Refused, Role, Start, Started,
+};
+pub use parcel::acknowledged;
+pub use protection::{
+    Cut, CutKind, Fence, Fenced, Intent, MachineCut, Point, Position, Progress, Protect, Protecting, Remark,
 };
 pub use remote::{Connection, Remote};

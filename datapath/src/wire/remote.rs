@@ -5,7 +5,7 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 use super::identity::{Fingerprint, Identity};
-use super::location::SshLocation;
+use super::location::{Location, SshLocation};
 use super::peers::Address;
 use super::{Error, LinkReceiver, LinkSender, hello, link, tls};
 use crate::limits;
@@ -52,6 +52,17 @@ impl Remote {
         match self {
             Self::Served { export, .. } => export,
             Self::Ssh { location, .. } => &location.path,
+        }
+    }
+
+    /// Where it is, as a user writes it.
+    #[must_use]
+    pub fn location(&self) -> Location {
+        match self {
+            Self::Served { address, export, .. } => {
+                Location::Served { address: address.clone(), export: export.clone() }
+            }
+            Self::Ssh { location, .. } => Location::Ssh(location.clone()),
         }
     }
 

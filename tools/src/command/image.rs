@@ -6,7 +6,6 @@ use failback_datapath::disk::attach::{self, Options};
 use failback_datapath::disk::vmdk::CreateType;
 use failback_datapath::disk::{self, Disk, Place, Purpose, image};
 use failback_datapath::error::Remediable;
-use failback_datapath::unit::SectorSize;
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
@@ -26,19 +25,15 @@ pub fn run(command: &ImageCommand) -> Exit {
         ImageCommand::Info { path, state, .. } => info(path, state.as_ref(), &output),
         ImageCommand::Create { path, size, format } => create(path, *size, *format),
         ImageCommand::Attach { path, read_only, sector_size, buffered, partitions, state, .. } => {
-            let options = |sector_size| Options {
+            let options = Options {
                 read_only: *read_only,
-                sector_size,
+                sector_size: *sector_size,
                 direct_io: !buffered,
                 scan_partitions: *partitions,
                 ..Options::default()
             };
-            SectorSize::try_from(*sector_size).map_err(|error| (Exit::Refused, error.to_string())).and_then(
-                |sector_size| {
-                    check_finished(path, state.as_ref(), *read_only, &output)?;
-                    attach_image(path, options(sector_size), &output)
-                },
-            )
+            check_finished(path, state.as_ref(), *read_only, &output)
+                .and_then(|()| attach_image(path, options, &output))
         }
         ImageCommand::Detach { device } => attach::detach(device).map_err(of),
     };

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod freeze_watchdog;
 pub mod image;
 pub mod pair;
 pub mod serve;

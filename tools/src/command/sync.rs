@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use failback_datapath::disk::{self, Purpose};
 use failback_datapath::pipeline::Cancel;
-use failback_datapath::resync::{self, Failure, Report, Settings, TargetState, Watch};
+use failback_datapath::resync::{self, Failure, NewImage, Report, Settings, TargetState, Watch};
 use failback_datapath::telemetry::Notice;
 use failback_datapath::wire::identity::Identity;
 use failback_datapath::wire::peers::KnownPeers;
@@ -59,6 +59,7 @@ enum End {
 }
 
 fn synchronize(arguments: &Sync, cancel: Cancel, output: &Output) -> Result<Report, Problem> {
+    check_token(arguments)?;
     let source = end(arguments, &arguments.source)?;
     let target = end(arguments, &arguments.target)?;
     let settings = settings(arguments);
@@ -89,22 +90,20 @@ fn synchronize(arguments: &Sync, cancel: Cancel, output: &Output) -> Result<Repo
                 resync::relay(&source, &target, create, &settings, &watch)
             }
         })
+        .inspect(|_| keep(&made))
         .map_err(|failure| {
-            if failure.target == TargetState::Untouched {
-                remove(made);
+            if failure.target != TargetState::Untouched {
+                keep(&made);
             }
             Problem::Run(failure)
         })
 }
 
-/// Images that this run made: a run that was refused after all leaves none behind.
-type Made = Mutex<Vec<PathBuf>>;
+/// The image that this run made, if it made one.
+type Made = Mutex<NewImage>;
 
-fn remove(made: Made) {
-    for path in made.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        // It is empty; one that cannot be removed does no harm.
-        let _left = std::fs::remove_file(path);
-    }
+fn keep(made: &Made) {
+    made.lock().unwrap_or_else(PoisonError::into_inner).keep();
 }
 
 fn local(
@@ -132,13 +131,14 @@ fn open_target(
     settings: &Settings,
     made: &Made,
 ) -> Result<disk::Disk, resync::Error> {
+    let create = wanted_image(arguments, path);
     if settings.dry_run {
-        return Ok(disk::open(path, Purpose::Rehearsal)?);
+        let rehearse = |create| NewImage::rehearse(path, create, size_bytes);
+        let imagined = create.map(rehearse).transpose()?.flatten();
+        return imagined.map_or_else(|| Ok(disk::open(path, Purpose::Rehearsal)?), Ok);
     }
-    if let Some(create) = wanted_image(arguments, path) {
-        made.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(resync::create_image(path, create, size_bytes)?);
+    if let Some(create) = create {
+        *made.lock().unwrap_or_else(PoisonError::into_inner) = NewImage::make(path, create, size_bytes)?;
     }
     Ok(disk::open(path, Purpose::Target)?)
 }
@@ -164,8 +164,20 @@ fn settings(arguments: &Sync) -> Settings {
         verify: arguments.verify,
         dry_run: arguments.dry_run,
         live: arguments.live,
+        format: arguments.format.map(Create::from),
         state: paths::targets(arguments.state.as_ref()),
     }
+}
+
+/// A token that nobody would spend was meant for something else.
+fn check_token(arguments: &Sync) -> Result<(), Problem> {
+    let is_served = |location: &Location| matches!(location, Location::Served { .. });
+    if arguments.token_file.is_some() && !is_served(&arguments.source) && !is_served(&arguments.target) {
+        let message =
+            "--token-file pairs with the host of a failback:// end, and there is none; leave it out";
+        return Err(Problem::setup(Exit::Refused, &message));
+    }
+    Ok(())
 }
 
 fn end(arguments: &Sync, location: &Location) -> Result<End, Problem> {

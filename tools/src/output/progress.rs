@@ -38,6 +38,8 @@ pub fn follow(output: &Output, watch: &Watch, notices: &Receiver<Notice>, ended:
 struct Shown {
     style: Style,
     bar: Option<ProgressBar>,
+    phase: Phase,
+    /// When this phase was first seen.
     start: Instant,
     /// Bytes done and time at the last look, and the smoothed rate.
     last: (u64, Instant),
@@ -47,7 +49,7 @@ struct Shown {
 impl Shown {
     fn new(style: Style) -> Self {
         let now = Instant::now();
-        Self { style, bar: None, start: now, last: (0, now), bytes_per_second: 0.0 }
+        Self { style, bar: None, phase: Phase::Copy, start: now, last: (0, now), bytes_per_second: 0.0 }
     }
 
     fn suspend(&self, tell: impl FnOnce()) {
@@ -64,16 +66,28 @@ impl Shown {
     }
 
     fn show(&mut self, watch: &Watch) {
-        let (done, total) = (watch.tally.counts().bytes_done, watch.size_bytes());
-        if total == 0 || watch.phase() == Phase::Prepare {
+        let (phase, total) = (watch.phase(), watch.size_bytes());
+        if total == 0 || phase == Phase::Prepare {
             return;
         }
+        let counts = watch.tally.counts();
+        // Of a verification at the other end nothing is known before it is over.
+        let done = if phase == Phase::Verify { counts.bytes_verified } else { counts.bytes_done };
+        self.enter(phase, done);
         self.measure(done);
         match self.style {
-            Style::Terminal => self.draw(watch.phase(), done, total),
-            Style::Plain => self.print(watch.phase(), done, total),
-            Style::Json => self.tell(watch.phase(), done, total),
+            Style::Terminal => self.draw(phase, done, total),
+            Style::Plain => self.print(phase, done, total),
+            Style::Json => self.tell(phase, done, total),
             Style::Errors => {}
+        }
+    }
+
+    /// What was measured of one phase says nothing of the next.
+    fn enter(&mut self, phase: Phase, done: u64) {
+        if self.phase != phase {
+            let (from, now) = (if phase == Phase::Flush { done } else { 0 }, Instant::now());
+            (self.phase, self.start, self.last, self.bytes_per_second) = (phase, now, (from, now), 0.0);
         }
     }
 
@@ -111,9 +125,8 @@ impl Shown {
         bar.set_prefix(name(phase));
         bar.set_position(done);
         let eta = self.eta_seconds(done, total).map_or_else(|| "?".to_owned(), clock);
-        let rate = Duration::try_from_secs_f64(self.bytes_per_second).map_or(0, |bytes| bytes.as_secs());
-        let message = if phase == Phase::Copy {
-            format!("{}/s  ETA {eta}", BinaryBytes(rate))
+        let message = if phase == Phase::Copy || self.rate() > 0 {
+            format!("{}/s  ETA {eta}", BinaryBytes(self.rate()))
         } else {
             format!("{}", HumanDuration(self.start.elapsed()))
         };
@@ -150,4 +163,25 @@ const fn name(phase: Phase) -> &'static str {
 /// `1:02:03`.
 fn clock(seconds: u64) -> String {
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_of_a_copy_is_not_that_of_its_verification() {
+        let mut shown = Shown::new(Style::Json);
+        shown.enter(Phase::Copy, 0);
+        shown.measure(1 << 30);
+        assert!(shown.rate() > 0 && shown.eta_seconds(1 << 30, 1 << 31).is_some());
+        for phase in [Phase::Flush, Phase::Verify] {
+            let done = if phase == Phase::Flush { 1 << 31 } else { 0 };
+            shown.enter(phase, done);
+            shown.measure(done);
+            assert_eq!((shown.rate(), shown.eta_seconds(done, 1 << 31 | 1)), (0, None), "{phase:?}");
+        }
+        shown.measure(1 << 20);
+        assert!(shown.rate() > 0, "what is verified is measured");
+    }
 }

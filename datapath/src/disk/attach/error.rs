@@ -205,8 +205,6 @@ impl Remediable for AttachError {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Replaced { .. } | Self::NoFreeDevice { .. } => Remedy::Retry,
-            Self::Descriptor { source, .. } => source.remedy(),
-            Self::Locate(source) => source.remedy(),
             Self::Configure { .. } | Self::Release { .. } => Remedy::Stop,
             _ => Remedy::Refused,
         }

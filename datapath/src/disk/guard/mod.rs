@@ -38,8 +38,11 @@ use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 pub use claim::{Claim, claim_source, claim_target};
+pub(crate) use mounts::{Mount, mounts};
 pub use refusal::{Access, LiveReason, Place, Refusal, Relation};
+pub(crate) use swaps::swaps;
 pub use uses::{Composition, MountedAt, Uses};
+pub(crate) use uses::{btrfs_members, devices_of};
 
 use crate::disk::storage::{DeviceNumber, Host, Overlap, Storage, is_block_device};
 use crate::sys;

@@ -25,23 +25,25 @@ const MOUNTINFO_BYTES_MAX: u64 = 64 << 20;
 
 /// A mounted filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
+    /// The number of this mount, which `fdinfo` tells for an opened file of it.
+    pub(crate) id: u64,
     /// `st_dev` of its files; major 0 where that is no block device.
-    pub(super) device: DeviceNumber,
+    pub(crate) device: DeviceNumber,
     /// What was mounted, as the one who mounted it named it.
-    pub(super) source: PathBuf,
+    pub(crate) source: PathBuf,
     /// Where.
-    pub(super) point: PathBuf,
+    pub(crate) point: PathBuf,
     /// `ext4`, `btrfs`, …
-    pub(super) filesystem: String,
+    pub(crate) filesystem: String,
     /// The filesystem itself is read-only, not merely this mount of it.
-    pub(super) read_only: bool,
+    pub(crate) read_only: bool,
     /// A process in whose mount namespace it is, where that is not ours.
-    pub(super) process: Option<u32>,
+    pub(crate) process: Option<u32>,
 }
 
 /// All mounts: first those of our namespace, then those of others.
-pub(super) fn mounts(host: &Host) -> io::Result<Vec<Mount>> {
+pub(crate) fn mounts(host: &Host) -> io::Result<Vec<Mount>> {
     let processes = host.path("proc");
     let mut seen = BTreeSet::new();
     let own = processes.join("self");
@@ -92,7 +94,8 @@ pub(super) fn parse(text: &[u8], process: Option<u32>) -> Vec<Mount> {
 /// `36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`
 fn parse_line(line: &[u8], process: Option<u32>) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let device = DeviceNumber::parse(std::str::from_utf8(fields.nth(2)?).ok()?)?;
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = DeviceNumber::parse(std::str::from_utf8(fields.nth(1)?).ok()?)?;
     let point = path(fields.nth(1)?);
     let _own_options = fields.next()?;
     fields.by_ref().find(|field| field == b"-")?;
@@ -100,7 +103,7 @@ fn parse_line(line: &[u8], process: Option<u32>) -> Option<Mount> {
     let source = path(fields.next()?);
     let options = fields.next().unwrap_or_default();
     let read_only = options.split(|byte| *byte == b',').any(|option| option == b"ro");
-    Some(Mount { device, source, point, filesystem, read_only, process })
+    Some(Mount { id, device, source, point, filesystem, read_only, process })
 }
 
 fn path(field: &[u8]) -> PathBuf {

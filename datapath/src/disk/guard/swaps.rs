@@ -15,7 +15,7 @@ use crate::disk::storage::Host;
 const SWAPS_BYTES_MAX: u64 = 1 << 20;
 
 /// All areas in use. A kernel without swap has none.
-pub(super) fn swaps(host: &Host) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn swaps(host: &Host) -> io::Result<Vec<PathBuf>> {
     let mut text = Vec::new();
     match File::open(host.path("proc/swaps")) {
         Ok(file) => file.take(SWAPS_BYTES_MAX).read_to_end(&mut text)?,

@@ -178,7 +178,7 @@ impl Uses {
 }
 
 /// The block devices that a mount stands on, as far as it says.
-fn devices_of(host: &Host, mount: &Mount) -> Vec<DeviceNumber> {
+pub(crate) fn devices_of(host: &Host, mount: &Mount) -> Vec<DeviceNumber> {
     if mount.device.major != 0 {
         return vec![mount.device];
     }
@@ -193,7 +193,7 @@ fn devices_of(host: &Host, mount: &Mount) -> Vec<DeviceNumber> {
 }
 
 /// The devices of each mounted btrfs filesystem.
-fn btrfs_members(host: &Host) -> Vec<Vec<DeviceNumber>> {
+pub(crate) fn btrfs_members(host: &Host) -> Vec<Vec<DeviceNumber>> {
     let folders =
         |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     folders(host.path("sys/fs/btrfs"))

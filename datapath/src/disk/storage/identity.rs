@@ -39,6 +39,18 @@ impl Identity {
         self.stable
     }
 
+    /// What it is, without the place in it.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Its first byte in that.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// A name for a file: letters, digits and `.-_`, at most 113 bytes. Its
     /// head is readable, its end is a digest of the whole identity.
     #[must_use]
@@ -53,6 +65,11 @@ impl Identity {
 
     fn stable(base: String) -> Self {
         Self { base, offset: 0, stable: true }
+    }
+
+    /// Of a disk that is not there; no state is kept for it.
+    pub(in crate::disk) fn imagined(path: &Path) -> Self {
+        Self { base: format!("imagined:{}", path.display()), offset: 0, stable: false }
     }
 
     #[cfg(test)]
@@ -105,6 +122,14 @@ pub fn identity_on(host: &Host, path: &Path, file: &File) -> Result<Identity, St
         return Err(StorageError::NotADisk { path: path.to_owned() });
     }
     of_device(host, DeviceNumber::from_raw(metadata.rdev()), Some(file), 0)
+}
+
+/// The identity of the block device with this number.
+///
+/// # Errors
+/// As [`identity`].
+pub fn identity_of_device(host: &Host, number: DeviceNumber) -> Result<Identity, StorageError> {
+    of_device(host, number, None, 0)
 }
 
 fn of_file(host: &Host, path: &Path, metadata: &Metadata) -> Result<Identity, StorageError> {

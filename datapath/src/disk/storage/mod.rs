@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use host::read_bounded;
 pub use host::{Backing, BackingGround, BlockDevice, DeviceNumber, Host, is_block_device};
-pub use identity::{Identity, identity, identity_on};
+pub use identity::{Identity, identity, identity_of_device, identity_on};
 
 use crate::error::{Remediable, Remedy};
 use crate::limits::PIECES_MAX;
@@ -134,6 +134,11 @@ impl fmt::Display for Overlap {
 }
 
 impl Storage {
+    /// What a disk that is not there yet stands for: nothing.
+    pub(in crate::disk) const fn nowhere() -> Self {
+        Self { boot_id: String::new(), footprints: Vec::new(), stack: BTreeSet::new() }
+    }
+
     /// What `file`, opened from `path`, stands for. `path` is for messages only.
     ///
     /// # Errors

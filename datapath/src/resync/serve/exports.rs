@@ -1,10 +1,10 @@
 //! What peers may reach, under which names.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::disk::{self, Disk, Purpose, image, vmdk};
-use crate::resync::Error;
+use crate::disk::{self, Disk, Purpose};
+use crate::resync::{Error, NewImage};
 use crate::wire::{Create, Role};
 
 /// A path that peers may reach.
@@ -39,38 +39,26 @@ impl Exports {
 }
 
 impl Export {
-    /// Opens the export for `role`; as a target it may be made.
+    /// Opens the export for `role`; as a target it may be made, and the caller
+    /// says whether it is kept.
     pub(super) fn open(
         &self,
         role: Role,
         purpose: Purpose,
         create: Option<(Create, u64)>,
-    ) -> Result<Disk, Error> {
+    ) -> Result<(Disk, NewImage), Error> {
         if role == Role::Target && self.read_only {
             let reason = format!("{}: exported for reading only", self.path.display());
             return Err(Error::Export { reason });
         }
-        if role == Role::Target
-            && let Some((create, size_bytes)) = create
-        {
-            drop(create_image(&self.path, create, size_bytes)?);
+        let mut made = NewImage::default();
+        if let Some((create, size_bytes)) = create.filter(|_| role == Role::Target) {
+            if purpose != Purpose::Rehearsal {
+                made = NewImage::make(&self.path, create, size_bytes)?;
+            } else if let Some(imagined) = NewImage::rehearse(&self.path, create, size_bytes)? {
+                return Ok((imagined, made));
+            }
         }
-        Ok(disk::open(&self.path, purpose)?)
+        Ok((disk::open(&self.path, purpose)?, made))
     }
-}
-
-/// Makes a new image for a source of `size_bytes`, unless there is one already;
-/// gives the files it made.
-///
-/// # Errors
-/// [`Error::Image`].
-pub fn create_image(path: &Path, create: Create, size_bytes: u64) -> Result<Vec<PathBuf>, Error> {
-    if path.symlink_metadata().is_ok() {
-        return Ok(Vec::new());
-    }
-    match create {
-        Create::Raw => image::create_raw(path, size_bytes).map(|()| vec![path.to_owned()]),
-        Create::VmdkFlat => image::create_vmdk_flat(path, size_bytes, vmdk::CreateType::MonolithicFlat),
-    }
-    .map_err(Error::from)
 }

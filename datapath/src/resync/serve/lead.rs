@@ -10,12 +10,14 @@ use super::session::{LaneEvent, Session, Side};
 use super::{ServeEvent, Server};
 use crate::disk::{Disk, Purpose};
 use crate::limits;
-use crate::pipeline::{Cancel, Digester, Throttle};
+use crate::pipeline::{Cancel, Digester, Share, Throttle};
 use crate::resync::initiate::{attend, facts, part};
 use crate::resync::source::SourceSide;
 use crate::resync::target::TargetSide;
 use crate::resync::target_run::TargetRun;
-use crate::resync::{Error, Settings, Watch, check_facts, source_notices};
+use crate::resync::{
+    Error, NewImage, SOURCE_POOLS, Settings, TARGET_POOLS, TargetState, Watch, check_facts, source_notices,
+};
 use crate::unit::to_usize;
 use crate::wire::{Finished, Kind, LinkReceiver, LinkSender, Open, Opened, Role, Start, Started};
 
@@ -31,16 +33,19 @@ impl Server {
         fingerprint: String,
     ) -> Result<(), Error> {
         let peer = receiver.peer().to_owned();
-        let disk = Arc::new(self.open_export(&open)?);
+        let (disk, mut made) = self.open_export(&open)?;
+        let disk = Arc::new(disk);
         let resumed_from = self.describe(&open, &disk, sender).await?;
         // Signs of life alone do not keep an export claimed.
         let wait = tokio::time::timeout(limits::PEER_SILENCE_MAX, receiver.receive_message(Kind::Start));
         let start: Start = wait.await.map_err(|_| Error::LaneMissing)??;
         check_start(&start, &open, &disk, resumed_from)?;
+        let share = Arc::new(self.share(&open, &start, sender).await?);
         // A run of its own cancel, so that one failing run stops no other.
         let cancel = Cancel::default();
         let (watch, _notices) = Watch::new(cancel.clone());
-        let side = self.side(&open, &start, disk, &cancel, &watch)?;
+        let begun = Start { source_name: format!("{peer}:{}", start.source_name), ..start.clone() };
+        let side = self.side(&open, &begun, disk, share, &watch)?;
         let target = match &side {
             Side::Target(side) => Some(side.clone()),
             Side::Source(_) => None,
@@ -61,6 +66,9 @@ impl Server {
             Ok(()) => Ok(()),
             Err(error) => Err(give_up(error, target, watch, sender).await),
         };
+        if led.as_ref().err().is_none_or(changed_target) {
+            made.keep();
+        }
         // A server that is asked to stop waits for its runs: not before the
         // target is in order and the peer knows does this one count as ended.
         let led = part(sender, led).await;
@@ -70,15 +78,14 @@ impl Server {
         Ok(())
     }
 
-    fn open_export(&self, open: &Open) -> Result<Disk, Error> {
+    fn open_export(&self, open: &Open) -> Result<(Disk, NewImage), Error> {
         let purpose = match (open.role, open.dry_run) {
             (Role::Source, _) => Purpose::Source { live: open.live },
             (Role::Target, true) => Purpose::Rehearsal,
             (Role::Target, false) => Purpose::Target,
         };
         let size_bytes = open.source.as_ref().map_or(0, |source| source.size_bytes);
-        let create =
-            open.create.filter(|_| !open.dry_run && size_bytes > 0).map(|create| (create, size_bytes));
+        let create = open.create.filter(|_| size_bytes > 0).map(|create| (create, size_bytes));
         self.exports.find(&open.export)?.open(open.role, purpose, create)
     }
 
@@ -110,18 +117,28 @@ impl Server {
         Ok(resumed_from)
     }
 
+    /// Buffers for a run, of those that all runs of this server share.
+    async fn share(&self, open: &Open, start: &Start, sender: &LinkSender) -> Result<Share, Error> {
+        let pools: &[usize] = match open.role {
+            Role::Source => &SOURCE_POOLS,
+            Role::Target => &TARGET_POOLS,
+        };
+        let share = self.buffers.share(to_usize(u64::from(start.lanes)), pools, limits::BUFFERS_WITHIN);
+        attend(async { share.await.ok_or(Error::Busy) }, sender, &self.cancel).await
+    }
+
     fn side(
         &self,
         open: &Open,
         start: &Start,
         disk: Arc<Disk>,
-        cancel: &Cancel,
+        share: Arc<Share>,
         watch: &Watch,
     ) -> Result<Side, Error> {
-        let (start, cancel) = (start.clone(), cancel.clone());
+        let (start, cancel) = (start.clone(), watch.cancel.clone());
         if open.role == Role::Source {
             let throttle = Throttle::new(start.rate_limit);
-            return Ok(Side::Source(SourceSide { disk, start, throttle, cancel }));
+            return Ok(Side::Source(SourceSide { disk, start, throttle, share, cancel }));
         }
         let settings = Settings {
             whole: start.whole,
@@ -132,10 +149,11 @@ impl Server {
             verify: start.verify,
             dry_run: start.dry_run || open.dry_run,
             live: false,
+            format: None,
             state: self.state.clone(),
         };
         let run = Arc::new(TargetRun::begin(disk, &start.source_name, start.size_bytes, &settings, watch)?);
-        Ok(Side::Target(TargetSide { run, start, cancel, expected: Arc::default() }))
+        Ok(Side::Target(TargetSide { run, start, cancel, share, expected: Arc::default() }))
     }
 
     /// Runs the first lane here and waits for the others.
@@ -180,6 +198,10 @@ async fn give_up(error: Error, target: Option<TargetSide>, watch: Watch, sender:
     let Some(target) = target else { return error };
     let failure = aside(move || target.run.fail(error, &watch), sender).await;
     failure.map_or(Error::Interrupted, |failure| Error::Failed(Box::new(failure)))
+}
+
+fn changed_target(error: &Error) -> bool {
+    matches!(error, Error::Failed(failure) if failure.target != TargetState::Untouched)
 }
 
 /// Does `work` on a thread of its own, because it runs rings of its own, while
@@ -257,7 +279,7 @@ async fn finish(target: &TargetSide, start: &Start, watch: &Watch, sender: &Link
         let digester = Digester::new(begun.digest, begun.key);
         let expected = std::mem::take(&mut *target.expected.lock().unwrap_or_else(PoisonError::into_inner));
         let verification = begun.verify.then_some((&digester, &expected));
-        target.run.finish(verification, to_usize(u64::from(begun.lanes)), &watching)
+        target.run.finish(verification, &target.share, &watching)
     };
     let latencies = aside(work, sender).await.unwrap_or(Err(Error::Interrupted))?;
     let finished = Finished { counts: watch.tally.counts(), latencies: latencies.report() };

@@ -11,14 +11,14 @@ mod session;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use exports::{Export, Exports, create_image};
+pub use exports::{Export, Exports};
 use session::Sessions;
 
 use super::Error;
 use super::initiate::part;
 use crate::landing::StateDirectory;
 use crate::limits;
-use crate::pipeline::Cancel;
+use crate::pipeline::{Budget, Cancel};
 use crate::ring;
 use crate::telemetry::Notice;
 use crate::wire::tls::{self, Accepted, ServerSettings};
@@ -65,6 +65,7 @@ pub struct Server {
     state: StateDirectory,
     sessions: Sessions,
     connections: AtomicUsize,
+    buffers: Budget,
     cancel: Cancel,
     observe: Box<dyn Fn(ServeEvent) + Send + Sync>,
 }
@@ -81,6 +82,23 @@ impl Drop for Held {
     }
 }
 
+/// What a connection is for.
+enum Request {
+    Open(Open),
+    Join(Join),
+}
+
+impl Request {
+    async fn receive(receiver: &mut LinkReceiver) -> Result<Self, Error> {
+        let header = receiver.receive().await?;
+        match header.kind {
+            Kind::Open => Ok(Self::Open(receiver.body(header).await?)),
+            Kind::Join => Ok(Self::Join(receiver.body(header).await?)),
+            _ => Err(receiver.unexpected(header, "Open or Join").into()),
+        }
+    }
+}
+
 impl Server {
     /// A server of `exports`, which keeps the marks of its targets in `state`,
     /// stops all its runs when `cancel` is set, and tells `observe` what happens.
@@ -91,7 +109,8 @@ impl Server {
         observe: impl Fn(ServeEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let (sessions, connections) = (Sessions::default(), AtomicUsize::new(0));
-        Arc::new(Self { exports, state, sessions, connections, cancel, observe: Box::new(observe) })
+        let buffers = Budget::default();
+        Arc::new(Self { exports, state, sessions, connections, buffers, cancel, observe: Box::new(observe) })
     }
 
     /// Serves peers that connect to `listener` until the server is cancelled.
@@ -193,19 +212,15 @@ impl Server {
         fingerprint: String,
     ) -> Result<(), Error> {
         wire::exchange(sender, receiver).await?;
-        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, receiver.receive());
-        let header = first.await.map_err(|_| Error::LaneMissing)??;
-        match header.kind {
-            Kind::Open => {
-                let open: Open = receiver.body(header).await?;
-                self.lead(open, sender, receiver, fingerprint).await
-            }
-            Kind::Join => {
-                let join: Join = receiver.body(header).await?;
+        let limit = limits::HANDSHAKE_TIMEOUT;
+        let slow = wire::Error::Slow { peer: receiver.peer().to_owned(), seconds: limit.as_secs() };
+        let request = tokio::time::timeout(limit, Request::receive(receiver));
+        match request.await.map_err(|_| slow)?? {
+            Request::Open(open) => self.lead(open, sender, receiver, fingerprint).await,
+            Request::Join(join) => {
                 let session = self.sessions.find(&join, &fingerprint)?;
                 session.follow(join.lane, sender, receiver).await
             }
-            _ => Err(receiver.unexpected(header, "Open or Join").into()),
         }
     }
 

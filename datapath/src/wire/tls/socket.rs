@@ -30,7 +30,9 @@ pub(super) struct Socket {
 impl Socket {
     /// Takes over a connected stream and sets its options.
     pub(super) fn new(stream: TcpStream, peer: String) -> Result<Self, Error> {
-        let patience = u32::try_from(limits::PEER_SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
+        // The kernel counts a peer that lives and takes nothing, as while it
+        // flushes; whether it lives is for the limits on silence to tell.
+        let patience = u32::try_from(limits::LANE_IDLE_MAX.as_millis()).unwrap_or(u32::MAX);
         let prepared = stream.set_nodelay(true).and_then(|()| {
             setsockopt(&stream, sockopt::KeepAlive, &true)?;
             setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_SECONDS)?;

@@ -110,6 +110,7 @@ fn settings(bench: &Workbench, whole: bool) -> Settings {
         verify: false,
         dry_run: false,
         live: true,
+        format: None,
         state: state(bench),
     }
 }

@@ -92,6 +92,7 @@ impl Hosts {
             verify: true,
             dry_run: false,
             live: false,
+            format: None,
             state: StateDirectory::new(self.cloud.clone()),
         };
         let (watch, notices) = Watch::new(stage.cancel.clone());

@@ -1,0 +1,8 @@
+//! See `entry::journal_record`.
+#![no_main]
+#![allow(dead_code, reason = "each target has its own entry")]
+
+#[path = "../src/entry.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entry::journal_record(bytes));

@@ -1,0 +1,59 @@
+//! The bytes of every record, as they were first written. A journal outlives the
+//! program that wrote it: where these differ, old journals are not read any more.
+
+use std::fs;
+use std::path::Path;
+
+use super::memory::Memory;
+use super::{now, pair, point};
+use crate::delta::Manifest;
+use crate::journal::files::new_buffer;
+use crate::journal::{Journal, Volume, VolumeFile};
+use crate::unit::DeltaNumber;
+
+/// Compares with `tests/golden/NAME`; `FAILBACK_BLESS=1` writes it anew.
+fn check(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/journal/tests/golden").join(name);
+    if std::env::var_os("FAILBACK_BLESS").is_some() {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(&path, bytes).expect("written");
+    }
+    let golden = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let differs = golden.iter().zip(bytes).position(|(was, is)| was != is);
+    assert!(golden == bytes, "{name} differs from byte {differs:?} of {} on", golden.len());
+}
+
+fn file(volume: &Memory, name: &str) -> Vec<u8> {
+    let file = volume.open(name, false).expect("there");
+    let size = usize::try_from(file.size_bytes().expect("known")).expect("small");
+    let (read, buffer) = now(file.read(0, new_buffer(size).expect("memory"), 0..size));
+    read.expect("read");
+    buffer.bytes()[..size].to_vec()
+}
+
+#[test]
+fn the_bytes_of_every_file() {
+    let volume = Memory::default();
+    let mut journal = now(Journal::create(volume.clone(), pair(200, 64 << 10))).expect("created");
+    let digester = journal.pair().digester();
+    let mut batch = journal.batch().expect("memory");
+    batch.belongs_to(DeltaNumber(1));
+    batch.unkept(5, digester.digest(b"five")).expect("room");
+    now(journal.append(&mut batch)).expect("appended");
+    now(journal.flush()).expect("flushed");
+    let first = point(&journal, 1_700_000_000_000);
+    now(journal.close_epoch(first)).expect("closed");
+    batch.belongs_to(DeltaNumber(1));
+    for (chunk, old) in [(5, vec![b'x'; 4096]), (6, vec![0; 4096]), (199, vec![7; 3584])] {
+        batch.keep(chunk, &old, digester.digest(&old), digester.digest(b"new")).expect("room");
+    }
+    now(journal.append(&mut batch)).expect("appended");
+    now(journal.landed(DeltaNumber(1), Manifest::EMPTY)).expect("landed");
+    let mut second = point(&journal, 1_700_000_300_000);
+    second.name = "before-upgrade".to_owned();
+    now(journal.close_epoch(second)).expect("closed");
+    now(journal.roll_back()).expect("rolled back");
+    for name in ["pair", "segment-00000001", "epoch-000000000002.index", "digests"] {
+        check(name, &file(&volume, name));
+    }
+}

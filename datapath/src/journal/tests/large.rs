@@ -1,0 +1,86 @@
+//! Many points over a large disk: what opening costs, and what memory it takes.
+
+use std::time::{Duration, Instant};
+
+use super::random::Random;
+use super::{FIRST, now, pair, point};
+use crate::journal::{Directory, Journal, Volume};
+use crate::ring;
+use crate::unit::{ChunkSize, DeltaNumber};
+
+struct Opened {
+    took: Duration,
+    lookup_us: u128,
+    index_bytes: u64,
+}
+
+/// A journal of `points` points over a disk of `size_bytes`, each of `chunks`
+/// chunks that were zeroes, so that images take no space; then opens it.
+async fn open_after<V: Volume>(volume: V, size_bytes: u64, points: u64, chunks: u64) -> Opened {
+    let mut random = Random::new();
+    let mut pair = pair(1, 64 << 20);
+    (pair.size_bytes, pair.chunk_size) = (size_bytes, ChunkSize::for_disk(size_bytes));
+    let mut journal = Journal::create(volume.clone(), pair).await.expect("created");
+    let (mut batch, zeroes) = (journal.batch().expect("memory"), vec![0; 4096]);
+    let digest = journal.pair().digester().digest(&zeroes);
+    for epoch in 1..=points {
+        batch.belongs_to(DeltaNumber(1));
+        let mut chunk = 0;
+        for number in 0..chunks {
+            // Runs, as files are written.
+            chunk = if number % 100 == 0 { random.below(journal.pair().chunks() - 100) } else { chunk + 1 };
+            if epoch == 1 { batch.unkept(chunk, digest) } else { batch.keep(chunk, &zeroes, digest, digest) }
+                .expect("room");
+            if batch.len() == 1024 || number + 1 == chunks {
+                journal.append(&mut batch).await.expect("appended");
+            }
+        }
+        let point = point(&journal, epoch);
+        journal.close_epoch(point).await.expect("closed");
+        while journal.merge().await.expect("merged") {}
+    }
+    // An epoch is open, as it nearly always is.
+    batch.keep(7, &zeroes, digest, digest).expect("room");
+    journal.append(&mut batch).await.expect("appended");
+    journal.flush().await.expect("flushed");
+    drop(journal);
+    let start = Instant::now();
+    let (journal, recovery) = Journal::open(volume).await.expect("opened");
+    let took = start.elapsed();
+    assert_eq!((journal.points().count() as u64, recovery.suspect.len()), (points, 1));
+    let start = Instant::now();
+    for _ in 0..1000 {
+        let chunk = random.below(journal.pair().chunks() - 16);
+        journal.before_images(chunk..chunk + 16, FIRST).await.expect("looked up");
+    }
+    let lookup_us = start.elapsed().as_micros() / 1000;
+    Opened { took, lookup_us, index_bytes: journal.space().expect("known").index_bytes }
+}
+
+#[test]
+fn opening_reads_headers_and_the_tail() {
+    let volume = super::memory::Memory::default();
+    let (reads_before, ..) = volume.counts();
+    let opened = now(open_after(volume.clone(), 64 << 30, 40, 200));
+    assert!(opened.index_bytes > 0);
+    let volume_reads = volume.counts().0 - reads_before;
+    assert!(volume_reads < 100_000, "{volume_reads}");
+}
+
+/// The promise: 288 points over 1 TiB are opened in less than a second.
+#[test]
+#[ignore = "takes a minute; run it with --ignored --nocapture for the figure"]
+fn opening_288_points_over_a_tebibyte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let opened = ring::run(async {
+        let volume = Directory::open(folder.path(), "a test").expect("opened");
+        open_after(volume, 1 << 40, 288, 4_000).await
+    })
+    .expect("a ring");
+    println!(
+        "opening 288 points over 1 TiB took {} ms; a lookup of 16 chunks at the oldest {} us; indexes {} MiB",
+        opened.took.as_millis(),
+        opened.lookup_us,
+        opened.index_bytes >> 20
+    );
+}

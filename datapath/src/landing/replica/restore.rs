@@ -1,0 +1,143 @@
+//! Putting back what chunks held at a point.
+
+use roaring::RoaringBitmap;
+
+use super::stroke::{Content, Piece, Stroke};
+use super::{Error, Replica};
+use crate::delta::Manifest;
+use crate::disk::Blocks;
+use crate::journal::{Before, BeforeImage, Volume};
+use crate::limits;
+use crate::unit::{DeltaNumber, Digest, Epoch, to_u64, to_usize};
+
+/// Whether what a restoration overwrites is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// In the open epoch, as a delta's would be: one may go back again.
+    Journaled,
+    /// Nobody wants it: the open epoch is undone, and all it wrote is known.
+    Dropped,
+}
+
+impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
+    /// Makes `chunks`, all that changed after the point `to`, hold what they held
+    /// then. Gives the manifest of that content.
+    ///
+    /// Repeated after a crash it writes what is missing: a chunk that is known to
+    /// hold the right bytes is left alone.
+    pub(super) async fn restore(
+        &mut self,
+        chunks: &RoaringBitmap,
+        to: Epoch,
+        keeping: Keeping,
+    ) -> Result<Manifest, Error> {
+        let mut manifest = Manifest::EMPTY;
+        let mut strokes = 0;
+        let chunk_bytes = to_usize(u64::from(self.journal.pair().chunk_size.bytes()));
+        let most = (limits::BATCH_IMAGE_BYTES_MAX / chunk_bytes).clamp(1, limits::BATCH_CHUNKS_MAX);
+        let mut left = chunks.iter().map(u64::from).peekable();
+        while left.peek().is_some() {
+            let some: Vec<u64> = left.by_ref().take(most).collect();
+            let images = self.images(&some, to).await?;
+            manifest = images.iter().fold(manifest, with_image);
+            let delta = self.course.landed.next();
+            if !self.put_back(&images, delta, keeping).await? || keeping == Keeping::Dropped {
+                continue;
+            }
+            self.course.landed = delta;
+            strokes += 1;
+            if strokes % limits::STROKES_PER_CHECKPOINT == 0 {
+                self.make_durable().await?;
+            }
+        }
+        Ok(manifest)
+    }
+
+    async fn images(&self, chunks: &[u64], to: Epoch) -> Result<Vec<BeforeImage>, Error> {
+        let mut images = Vec::with_capacity(chunks.len());
+        for range in ranges(chunks) {
+            let found = self.journal.before_images(range.clone(), to).await?;
+            for (chunk, image) in range.zip(found) {
+                images.push(image.ok_or(Error::NoImage { chunk, point: to })?);
+            }
+        }
+        Ok(images)
+    }
+
+    /// Writes those chunks that do not hold their image yet; false where all do.
+    async fn put_back(
+        &mut self,
+        images: &[BeforeImage],
+        delta: DeltaNumber,
+        keeping: Keeping,
+    ) -> Result<bool, Error> {
+        let differing = self.differing(images).await?;
+        let mut plain = Vec::new();
+        let mut places = Vec::with_capacity(differing.len());
+        for image in &differing {
+            let length = match image.before {
+                Before::Zero => 0,
+                _ => self.journal.pair().chunk_bytes(image.chunk),
+            };
+            let from = plain.len();
+            plain.resize(from + length, 0);
+            if length > 0 {
+                self.journal.read_image(image, &mut plain[from..]).await?;
+            }
+            places.push(from..from + length);
+        }
+        let pair = self.journal.pair();
+        let pieces = differing.iter().zip(places).map(|(image, place)| Piece {
+            extent: pair.chunk_size.extent(image.chunk, pair.size_bytes),
+            content: match image.before {
+                Before::Zero => Content::Zero,
+                _ => Content::Data { digest: image.digest, bytes: &plain[place] },
+            },
+        });
+        let stroke = Stroke { delta, pieces: pieces.collect() };
+        if stroke.pieces.is_empty() {
+            return Ok(false);
+        }
+        match keeping {
+            Keeping::Journaled => self.strike(&stroke).await?,
+            Keeping::Dropped => self.overwrite(&stroke).await?,
+        }
+        Ok(true)
+    }
+
+    async fn differing(&self, images: &[BeforeImage]) -> Result<Vec<BeforeImage>, Error> {
+        let chunks: Vec<u64> = images.iter().map(|image| image.chunk).collect();
+        let mut held: Vec<Option<Digest>> = Vec::with_capacity(images.len());
+        for range in ranges(&chunks) {
+            held.extend(self.journal.digests(range).await?);
+        }
+        let differs = |(image, held): &(&BeforeImage, Option<Digest>)| *held != Some(image.digest);
+        Ok(images.iter().zip(held).filter(differs).map(|(image, _)| *image).collect())
+    }
+}
+
+/// Neighbours among ascending `chunks`, in lookups of bounded length.
+fn ranges(chunks: &[u64]) -> Vec<std::ops::Range<u64>> {
+    let mut ranges: Vec<std::ops::Range<u64>> = Vec::new();
+    for chunk in chunks {
+        match ranges.last_mut() {
+            Some(last) if last.end == *chunk && last.end - last.start < limits::LOOKUP_CHUNKS_MAX => {
+                last.end += 1;
+            }
+            _ => ranges.push(*chunk..*chunk + 1),
+        }
+    }
+    ranges
+}
+
+/// The manifest of a restoration: BLAKE3 over the manifest before, the chunk's
+/// number (u64, little-endian) and the digest of what it holds again.
+fn with_image(manifest: Manifest, image: &BeforeImage) -> Manifest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&manifest.0);
+    hasher.update(&image.chunk.to_le_bytes());
+    hasher.update(&image.digest.0);
+    Manifest(*hasher.finalize().as_bytes())
+}
+
+const _: () = assert!(to_u64(limits::STROKES_PER_CHECKPOINT) > 0);

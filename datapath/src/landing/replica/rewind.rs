@@ -1,0 +1,232 @@
+//! What is done with a pair besides landing: fence, rewind, commit, begin and
+//! give up a synchronization.
+//!
+//! ```text
+//! Protected ──fence──> Fenced ──rewind──> Rewinding ──> Rewound ──commit──> Committed
+//!     ▲                  │                    ▲            │                    │
+//!     ├─────unfence──────┘                    └──rewind────┘                    │
+//!     ├──cut── Resyncing <──begin_synchronization───────────────────────────────┘
+//!     └─────── RollingBack <──cancel_synchronization── Resyncing
+//! Initial ──cut──> Protected; Initial ──cancel──> Corrupted ──begin──> Initial
+//! ```
+
+use super::restore::Keeping;
+use super::{Course, Cut, Error, Replica};
+use crate::disk::Blocks;
+use crate::journal::{Clock, Expired, Pair, PairState, PointKind, RetentionPolicy, Volume};
+use crate::unit::{Epoch, Generation};
+
+impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
+    /// The source has stopped for good: from now on nothing lands. What had
+    /// landed after the last point stays in the open epoch.
+    ///
+    /// # Errors
+    /// [`Error::OutOfTurn`] before there is a point, and while it rolls back.
+    pub async fn fence(&mut self) -> Result<(), Error> {
+        self.step(async |replica| match replica.state() {
+            PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. } => Ok(()),
+            PairState::Protected | PairState::Resyncing => {
+                replica.make_durable().await?;
+                replica.enter(PairState::Fenced).await
+            }
+            _ => Err(replica.refuse("a fence", "a pair is fenced once it has a point")),
+        })
+        .await
+    }
+
+    /// Lifts a fence: the source goes on after all, where it was.
+    ///
+    /// # Errors
+    /// [`Error::OutOfTurn`] once a rewind has begun.
+    pub async fn unfence(&mut self) -> Result<(), Error> {
+        self.step(async |replica| match replica.state() {
+            PairState::Protected => Ok(()),
+            PairState::Fenced => replica.enter(PairState::Protected).await,
+            _ => Err(replica.refuse("lifting the fence", "commit a point, then compare the two disks")),
+        })
+        .await
+    }
+
+    /// Takes a fenced target to the point `to`, earlier or later than where it
+    /// is. Every other point stays within reach until [`Self::commit`].
+    ///
+    /// The rewind is an epoch of its own, closed by a point of its kind.
+    ///
+    /// # Errors
+    /// [`Error::OutOfTurn`]; no such point; no space for what it would journal,
+    /// which is found out before anything is changed.
+    pub async fn rewind(&mut self, to: Epoch) -> Result<(), Error> {
+        self.step(async |replica| {
+            match replica.state() {
+                PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. } => {}
+                _ => return Err(replica.refuse("a rewind", "fence the pair first")),
+            }
+            replica.rewind_to(to).await
+        })
+        .await
+    }
+
+    async fn rewind_to(&mut self, to: Epoch) -> Result<(), Error> {
+        self.journal.point(to)?;
+        self.overwrites.settle().await?;
+        let changed = self.journal.chunks_since(to).await?;
+        let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
+        self.journal.ensure_room(first_touches)?;
+        if self.state() != (PairState::Rewinding { to }) {
+            self.enter(PairState::Rewinding { to }).await?;
+        }
+        let manifest = self.restore(&changed, to, Keeping::Journaled).await?;
+        self.flush_target().await?;
+        let cut = Cut {
+            generation: self.journal.pair().generation,
+            epoch: self.journal.open_epoch(),
+            deltas: self.course.landed,
+            manifest,
+            chain: self.chain_with(manifest),
+            kind: PointKind::Rewind { to },
+            name: String::new(),
+            chunks: changed.len(),
+            cut_unix_ms: Clock::now().wall_unix_ms,
+            freeze_ms: 0,
+        };
+        self.close(&cut).await?;
+        self.enter(PairState::Rewound { at: to }).await
+    }
+
+    /// Settles on what the target holds, a point: what comes now is of a new
+    /// generation, which this gives.
+    ///
+    /// # Errors
+    /// [`Error::OutOfTurn`] where the target holds no point: not fenced, not at
+    /// the end of a rewind, or with deltas after its last point.
+    pub async fn commit(&mut self) -> Result<Generation, Error> {
+        self.step(async |replica| {
+            match replica.state() {
+                PairState::Committed => return Ok(replica.journal.pair().generation),
+                PairState::Rewound { .. } => {}
+                PairState::Fenced if replica.is_fresh() => {}
+                PairState::Fenced => {
+                    return Err(
+                        replica.refuse("a commit", "deltas landed after the last point: rewind to one")
+                    );
+                }
+                _ => return Err(replica.refuse("a commit", "fence the pair and choose a point first")),
+            }
+            replica.fork(PairState::Committed).await
+        })
+        .await
+    }
+
+    /// Source and target are to be brought together by digests. A target with
+    /// points keeps them: what is overwritten is journaled as ever.
+    ///
+    /// # Errors
+    /// [`Error::OutOfTurn`] while it is fenced or rewound.
+    pub async fn begin_synchronization(&mut self) -> Result<(), Error> {
+        self.step(async |replica| match replica.state() {
+            PairState::Initial | PairState::Resyncing => Ok(()),
+            PairState::Corrupted => replica.enter(PairState::Initial).await,
+            PairState::Protected | PairState::Committed => replica.enter(PairState::Resyncing).await,
+            _ => Err(replica.refuse("a synchronization", "commit a point first, or lift the fence")),
+        })
+        .await
+    }
+
+    /// Gives a synchronization up. A target with points goes back to the last of
+    /// them, as a new generation; one without is [`PairState::Corrupted`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfTurn`] where none is running, and those of reading back.
+    pub async fn cancel_synchronization(&mut self) -> Result<(), Error> {
+        self.step(async |replica| match replica.state() {
+            PairState::Corrupted => Ok(()),
+            PairState::Initial => {
+                replica.make_durable().await?;
+                replica.enter(PairState::Corrupted).await
+            }
+            PairState::Resyncing => replica.roll_back().await,
+            _ => Err(replica.refuse("giving up a synchronization", "none is running")),
+        })
+        .await
+    }
+
+    /// Goes on with what a crash interrupted: a rewind, a way back to the last
+    /// point. Nothing to do in every other state.
+    ///
+    /// # Errors
+    /// As those steps.
+    pub async fn resume(&mut self) -> Result<(), Error> {
+        self.step(async |replica| match replica.state() {
+            PairState::Rewinding { to } => replica.rewind_to(to).await,
+            PairState::RollingBack => replica.roll_back().await,
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    /// Undoes the open epoch. Nothing of it is kept, so that a full journal does
+    /// not stand in the way.
+    async fn roll_back(&mut self) -> Result<(), Error> {
+        let newest = self.journal.points().next_back().map(|point| point.epoch);
+        let Some(newest) = newest else {
+            return Err(self.refuse("going back", "there is no point to go back to"));
+        };
+        self.overwrites.settle().await?;
+        if self.is_fresh() && self.state() == PairState::Resyncing {
+            return self.enter(PairState::Protected).await;
+        }
+        if self.state() != PairState::RollingBack {
+            self.enter(PairState::RollingBack).await?;
+        }
+        if !self.is_fresh() {
+            let touched = self.journal.touched_chunks().clone();
+            self.restore(&touched, newest, Keeping::Dropped).await?;
+            self.flush_target().await?;
+            self.journal.roll_back().await?;
+            self.course = Course::default();
+        }
+        self.fork(PairState::Protected).await.map(drop)
+    }
+
+    /// Drops points as `policy` says; none while one is being chosen.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub async fn expire(&mut self, policy: &RetentionPolicy, now: Clock) -> Result<Expired, Error> {
+        self.step(async |replica| match replica.state() {
+            PairState::Fenced
+            | PairState::Rewinding { .. }
+            | PairState::Rewound { .. }
+            | PairState::RollingBack => Ok(Expired::default()),
+            _ => Ok(replica.journal.expire(policy, now)?),
+        })
+        .await
+    }
+
+    /// Work on the journal that can wait: after a point was answered.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub async fn tend(&mut self) -> Result<(), Error> {
+        self.step(async |replica| {
+            while replica.journal.merge().await? {}
+            Ok(())
+        })
+        .await
+    }
+
+    async fn enter(&mut self, state: PairState) -> Result<(), Error> {
+        Ok(self.journal.update_pair(|pair| pair.state = state).await?)
+    }
+
+    /// History forks here.
+    async fn fork(&mut self, state: PairState) -> Result<Generation, Error> {
+        let fork = |pair: &mut Pair| (pair.generation, pair.state) = (pair.generation.next(), state);
+        self.journal.update_pair(fork).await?;
+        Ok(self.journal.pair().generation)
+    }
+
+    fn refuse(&self, what: &'static str, remedy: &'static str) -> Error {
+        Error::OutOfTurn { what, state: self.state(), remedy }
+    }
+}

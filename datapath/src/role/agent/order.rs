@@ -1,0 +1,152 @@
+//! What the coordinator of cuts and the lanes tell each other.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel as reports;
+use tokio::sync::mpsc;
+
+use crate::role::Disk;
+use crate::unit::{Chain, Epoch};
+use crate::wire::{CutKind, MachineCut};
+
+/// What a cut is called, alike on all disks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutLabel {
+    /// What it promises.
+    pub kind: CutKind,
+    /// Given by whoever asked for it; empty for cuts by policy.
+    pub name: String,
+    /// What the cuts of all disks have in common.
+    pub machine_cut: MachineCut,
+    /// When it was, in milliseconds of Unix time.
+    pub cut_unix_ms: u64,
+    /// For how long the machine was frozen.
+    pub freeze_ms: u32,
+}
+
+/// What a lane is told to do. Each is answered by one [`Report`], but `Close`:
+/// its answer is the point, which may take long.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Hold changes: a cut begins. `last`: the machine is stopped for good.
+    Begin {
+        /// Whether it is the final cut.
+        last: bool,
+    },
+    /// Send what changed.
+    Round,
+    /// Drain, and read into the memory for remainders. Nothing is sent.
+    Read,
+    /// Drain once more.
+    Check,
+    /// The cut holds: send the remainder and end the epoch.
+    Close(CutLabel),
+    /// The cut does not hold.
+    Void,
+    /// All disks have the final point: the target is to take nothing more.
+    Fence,
+    /// Compare the whole disk.
+    Resynchronize,
+}
+
+/// What a lane answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Changes are held.
+    Ready,
+    /// This disk takes part in no cut now.
+    Declined,
+    /// A round is done; so many bytes are marked again.
+    Left {
+        /// Of whole chunks.
+        bytes: u64,
+    },
+    /// The remainder is in memory.
+    Read,
+    /// It does not fit there.
+    TooMuch,
+    /// Nothing changed since it was read.
+    Unchanged,
+    /// Something did.
+    Changed,
+    /// The cut was given up.
+    Voided,
+    /// The epoch is a point.
+    Point {
+        /// Which.
+        epoch: Epoch,
+        /// The head of its chain.
+        chain: Chain,
+    },
+    /// The target takes nothing more.
+    Fenced,
+    /// The disk will be compared.
+    Resynchronizing,
+    /// The connection is gone, and the cut with it.
+    Lost,
+}
+
+/// The coordinator's end of a lane.
+pub struct LaneHandle {
+    /// The disk's name.
+    pub disk: String,
+    orders: mpsc::Sender<Order>,
+    reports: reports::Receiver<Report>,
+    state: Arc<Mutex<Disk>>,
+}
+
+/// The lane's end.
+pub(super) struct LaneEnd {
+    pub(super) orders: mpsc::Receiver<Order>,
+    reports: reports::Sender<Report>,
+    state: Arc<Mutex<Disk>>,
+}
+
+/// Orders and reports under way: one at a time, and room for a loss beside it.
+const QUEUE: usize = 4;
+
+/// Both ends for `disk`, which stands at `state`.
+pub(super) fn ends(disk: &str, state: Disk) -> (LaneHandle, LaneEnd) {
+    let (orders, taken) = mpsc::channel(QUEUE);
+    let (told, reports) = reports::bounded(QUEUE);
+    let state = Arc::new(Mutex::new(state));
+    let handle = LaneHandle { disk: disk.to_owned(), orders, reports, state: Arc::clone(&state) };
+    (handle, LaneEnd { orders: taken, reports: told, state })
+}
+
+impl LaneHandle {
+    /// Where the disk stands.
+    #[must_use]
+    pub fn state(&self) -> Disk {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives an order; whether the lane is there to take it.
+    #[must_use]
+    pub fn order(&self, order: Order) -> bool {
+        self.orders.try_send(order).is_ok()
+    }
+
+    /// The next report; `None` where there is none in time.
+    #[must_use]
+    pub fn report(&self, within: Duration) -> Option<Report> {
+        self.reports.recv_timeout(within).ok()
+    }
+
+    /// Throws away what earlier cuts left.
+    pub(super) fn drain_reports(&self) {
+        while self.reports.try_recv().is_ok() {}
+    }
+}
+
+impl LaneEnd {
+    pub(super) fn tell(&self, report: Report) {
+        // Nobody waits for a report of a cut that was given up: it may be lost.
+        drop(self.reports.try_send(report));
+    }
+
+    pub(super) fn became(&self, state: Disk) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}

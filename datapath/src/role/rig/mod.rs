@@ -1,0 +1,184 @@
+//! An agent and a master target in one process, over real TLS: the source is a
+//! file, what knows its changes and what it lands on are obvious models.
+
+mod model;
+mod source;
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+pub use model::{Model, SharedModel};
+pub use source::{SharedSource, TestFreezer, Writer};
+
+use super::agent::{CutLabel, Freezer, Lane, LaneHandle, LaneSettings, Outcome, cut_machine};
+use super::master_target::{MasterTarget, Notice, Pairs};
+use super::{Disk, Error, Pair, Reason};
+use crate::disk::{Purpose, open};
+use crate::pipeline::{Cancel, Compression, DigestAlgorithm, Throttle};
+use crate::ring;
+use crate::unit::{ChunkSize, SectorSize};
+use crate::wire::identity::Identity;
+use crate::wire::peers::{Address, KnownPeers, Peer};
+use crate::wire::tls::ServerSettings;
+use crate::wire::{Intent, Protect, Remote};
+
+pub const CHUNK: ChunkSize = ChunkSize::MIN;
+
+/// Both hosts, with what runs on them.
+pub struct Rig {
+    directory: tempfile::TempDir,
+    pub source: SharedSource,
+    pub model: SharedModel,
+    pub notices: Arc<Mutex<Vec<Notice>>>,
+    remote: Remote,
+    stop: Cancel,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Rig {
+    /// A source of `size_bytes` and an empty target.
+    pub fn new(size_bytes: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let server = Identity::load_or_create(&directory.path().join("server")).unwrap();
+        let client = Identity::load_or_create(&directory.path().join("client")).unwrap();
+        let peer = Peer::client("db1", client.fingerprint(), SystemTime::now());
+        KnownPeers::remember(&directory.path().join("server"), &peer).unwrap();
+        let settings = ServerSettings::new(&directory.path().join("server"), server.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = Remote::Served {
+            address: Address::from(listener.local_addr().unwrap()),
+            export: "the master target".to_owned(),
+            identity: client,
+            fingerprint: server.fingerprint(),
+        };
+        let model = SharedModel::new(Model::new(size_bytes, CHUNK));
+        let notices: Arc<Mutex<Vec<Notice>>> = Arc::default();
+        let heard = Arc::clone(&notices);
+        let name = ("db1".to_owned(), "sda".to_owned());
+        let pairs = Pairs::new([(name, Pair::Corrupted)], move |notice| heard.lock().unwrap().push(notice));
+        let stop = Cancel::default();
+        let master = Arc::new(MasterTarget::new(model.clone(), pairs, stop.clone()));
+        let server = Some(serve(listener, master, settings, stop.clone()));
+        let source = SharedSource::create(&directory.path().join("sda"), size_bytes, CHUNK);
+        Self { directory, source, model, notices, remote, stop, server }
+    }
+
+    /// Starts an agent that stands at `state`.
+    pub fn agent(&self, state: Disk) -> Agent {
+        let disk =
+            Arc::new(open(&self.directory.path().join("sda"), Purpose::Source { live: true }).unwrap());
+        let protect = Protect {
+            machine: "db1".to_owned(),
+            machine_identity: "dmi:1".to_owned(),
+            disk: "sda".to_owned(),
+            disk_identity: "wwn:1".to_owned(),
+            size_bytes: disk.size_bytes(),
+            sector: SectorSize::BYTES_512,
+            chunk: CHUNK,
+            digest: DigestAlgorithm::Xxh3,
+            position: None,
+            intent: Intent::Continue,
+        };
+        let settings = LaneSettings {
+            remote: self.remote.clone(),
+            protect,
+            compression: Compression::Lz4,
+            throttle: Throttle::default(),
+            cycle: Duration::from_millis(5),
+            remainder_bytes: 4 << 20,
+        };
+        let errors: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&errors);
+        let observe = move |error: &Error| heard.lock().unwrap().push(error.to_string());
+        let (lane, handle) = Lane::new(settings, disk, self.source.changes(), state, observe);
+        let cancel = Cancel::default();
+        let stop = cancel.clone();
+        let thread = std::thread::spawn(move || lane.run(&cancel).unwrap());
+        Agent { lanes: vec![handle], errors, stop, thread: Some(thread) }
+    }
+
+    pub fn new_agent(&self) -> Agent {
+        self.agent(Disk::ResyncRequired(Reason::Initial))
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        drop(self.server.take().map(JoinHandle::join));
+    }
+}
+
+fn serve(
+    listener: TcpListener,
+    master: Arc<MasterTarget<SharedModel>>,
+    settings: ServerSettings,
+    stop: Cancel,
+) -> JoinHandle<()> {
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        while !stop.is_cancelled() {
+            let Ok((stream, _)) = listener.accept() else {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            };
+            let (master, settings) = (Arc::clone(&master), settings.clone());
+            std::thread::spawn(move || {
+                ring::run(async {
+                    stream.set_nonblocking(true).unwrap();
+                    let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+                    let _ = master.serve_stream(stream, &settings).await;
+                })
+            });
+        }
+    })
+}
+
+/// A running agent; stopped when dropped, as by a kill.
+pub struct Agent {
+    pub lanes: Vec<LaneHandle>,
+    pub errors: Arc<Mutex<Vec<String>>>,
+    stop: Cancel,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Agent {
+    pub fn state(&self) -> Disk {
+        self.lanes[0].state()
+    }
+
+    /// Waits until the disk stands at `state`.
+    #[track_caller]
+    pub fn reaches(&self, state: Disk) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.state() != state {
+            let errors = self.errors.lock().unwrap();
+            assert!(Instant::now() < until, "{:?} instead of {state:?}: {errors:?}", self.state());
+            drop(errors);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Makes a point, trying again while the disk is not ready.
+    #[track_caller]
+    pub fn cut(&self, freezer: &mut dyn Freezer) -> CutLabel {
+        let mut reasons = Vec::new();
+        for _ in 0..50 {
+            self.reaches(Disk::Protecting);
+            match cut_machine(&self.lanes, freezer, None, "", false) {
+                Outcome::Made { label, .. } => return label,
+                Outcome::Skipped { reason, .. } => reasons.push(reason),
+            }
+        }
+        panic!("no point: {reasons:?}; {:?}", self.errors.lock().unwrap());
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}

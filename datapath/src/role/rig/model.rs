@@ -1,0 +1,186 @@
+//! A target in memory: it holds a disk and a copy of it for each point.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::delta::{Content, DigestAlgorithm, Manifest, Opened, Shape};
+use crate::pipeline::Digester;
+use crate::role::master_target::{Landing, Standing, Targets};
+use crate::role::{Error, LandingError};
+use crate::unit::{Chain, ChunkSize, DeltaNumber, Digest, Epoch, Extent, Generation, to_usize};
+use crate::wire::{Cut, CutKind, Position, Protect};
+
+const KEY: [u8; 32] = [9; 32];
+
+/// What a target is, written so that nobody can doubt it.
+pub struct Model {
+    pub disk: Vec<u8>,
+    pub points: Vec<(Cut, Vec<u8>)>,
+    pub position: Position,
+    pub fenced: bool,
+    pub synchronizations: u32,
+    pub chunks_landed: u64,
+    pub chunks_unwanted: u64,
+    manifest: Manifest,
+    shape: Shape,
+    /// Steps until one fails; it then hangs up as a pulled network would.
+    pub fails_after: Option<u32>,
+}
+
+impl Model {
+    pub fn new(size_bytes: u64, chunk: ChunkSize) -> Self {
+        let generation = Generation { incarnation: 7, number: 1 };
+        let shape = Shape { disk_bytes: size_bytes, chunk, algorithm: DigestAlgorithm::Xxh3 };
+        Self {
+            // Not zero: a first synchronization finds something else there.
+            disk: vec![0xee; to_usize(size_bytes)],
+            points: Vec::new(),
+            position: Position { generation, epoch: Epoch::FIRST, landed: DeltaNumber::default() },
+            fenced: false,
+            synchronizations: 0,
+            chunks_landed: 0,
+            chunks_unwanted: 0,
+            manifest: Manifest::EMPTY,
+            shape,
+            fails_after: None,
+        }
+    }
+
+    fn chain(&self) -> Chain {
+        self.points.last().map_or(Chain::START, |(cut, _)| cut.chain)
+    }
+
+    fn step(&mut self) -> Result<(), LandingError> {
+        match &mut self.fails_after {
+            Some(0) => {
+                self.fails_after = None;
+                Err(LandingError::Full("a step that was made to fail".into()))
+            }
+            Some(steps) => {
+                *steps -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn range(extent: Extent) -> std::ops::Range<usize> {
+        to_usize(extent.offset())..to_usize(extent.end())
+    }
+
+    fn land(&mut self, delta: &Opened) -> Result<(), LandingError> {
+        let place = delta.head().place();
+        let position = self.position;
+        let follows = place.generation == position.generation
+            && place.epoch == position.epoch
+            && place.number == position.landed.next();
+        if !follows || self.fenced {
+            return Err(LandingError::Unfit(format!("delta {place} does not follow {position:?}").into()));
+        }
+        for entry in delta.entries() {
+            let range = Self::range(entry.extent);
+            match entry.content {
+                Content::Data { .. } => self.disk[range].copy_from_slice(delta.bytes(entry)),
+                Content::Zero => self.disk[range].fill(0),
+            }
+            self.chunks_landed += self.shape.chunk.count(entry.extent.length());
+        }
+        self.manifest = self.manifest.with(delta.head());
+        self.position.landed = place.number;
+        Ok(())
+    }
+
+    fn cut(&mut self, cut: &Cut) -> Result<Chain, LandingError> {
+        let unfit = |what: &str| Err(LandingError::Unfit(what.to_owned().into()));
+        if cut.epoch != self.position.epoch || cut.deltas != self.position.landed {
+            return unfit("a cut of something else");
+        }
+        let chain = Chain::next(self.chain(), self.position.generation, cut.epoch, self.manifest);
+        if cut.manifest != self.manifest || cut.chain != chain {
+            return unfit("a cut with another manifest");
+        }
+        self.points.push((cut.clone(), self.disk.clone()));
+        self.position.epoch = cut.epoch.next();
+        self.position.landed = DeltaNumber::default();
+        self.manifest = Manifest::EMPTY;
+        Ok(chain)
+    }
+}
+
+/// The model, as several sessions and a test reach it.
+#[derive(Clone)]
+pub struct SharedModel(Arc<Mutex<Model>>);
+
+impl SharedModel {
+    pub fn new(model: Model) -> Self {
+        Self(Arc::new(Mutex::new(model)))
+    }
+
+    pub fn look(&self) -> MutexGuard<'_, Model> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Targets for SharedModel {
+    type Landing = Self;
+
+    async fn open(&self, _protect: &Protect) -> Result<Self, Error> {
+        Ok(self.clone())
+    }
+}
+
+impl Landing for SharedModel {
+    fn standing(&self) -> Standing {
+        let model = self.look();
+        Standing {
+            position: model.position,
+            manifest: model.manifest,
+            chain: model.chain(),
+            newest: model.points.last().map(|(cut, _)| cut.epoch),
+            shape: model.shape,
+            key: KEY,
+        }
+    }
+
+    async fn begin_synchronization(&mut self) -> Result<(), LandingError> {
+        self.look().synchronizations += 1;
+        Ok(())
+    }
+
+    async fn want(&mut self, window: Extent, digests: &[Digest]) -> Result<Vec<bool>, LandingError> {
+        let mut model = self.look();
+        model.step().map_err(|error| LandingError::Unfit(error.into()))?;
+        let digester = Digester::new(model.shape.algorithm, KEY);
+        let chunks = window.split_at_multiples(u64::from(model.shape.chunk.bytes()));
+        let wanted: Vec<bool> = chunks
+            .zip(digests)
+            .map(|(extent, digest)| digester.digest(&model.disk[Model::range(extent)]) != *digest)
+            .collect();
+        model.chunks_unwanted += wanted.iter().filter(|wanted| !**wanted).count() as u64;
+        Ok(wanted)
+    }
+
+    async fn land(&mut self, deltas: &[Opened]) -> Result<(), LandingError> {
+        let mut model = self.look();
+        model.step().map_err(|error| LandingError::Unfit(error.into()))?;
+        deltas.iter().try_for_each(|delta| model.land(delta))
+    }
+
+    async fn checkpoint(&mut self) -> Result<DeltaNumber, LandingError> {
+        Ok(self.look().position.landed)
+    }
+
+    async fn cut(&mut self, cut: &Cut) -> Result<Chain, LandingError> {
+        self.look().cut(cut)
+    }
+
+    async fn fence(&mut self, epoch: Epoch) -> Result<(), LandingError> {
+        let mut model = self.look();
+        let fits =
+            model.points.last().is_some_and(|(cut, _)| cut.epoch == epoch && cut.kind == CutKind::Final);
+        if !fits {
+            return Err(LandingError::Unfit("not the final point".into()));
+        }
+        model.fenced = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! What must be true after a power cut.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::rc::Rc;
+
+use failback_datapath::delta::Opened;
+use failback_datapath::journal::PairState;
+use failback_datapath::landing::replica::Replica;
+use failback_datapath::unit::{DeltaNumber, Epoch};
+
+use super::play::{Milestone, Player, Simulated, read_point, stage};
+use super::script::{Script, Step};
+use super::storage::{Directory, Disk};
+use super::world::{Shared, World};
+
+/// What the source had been told when the power failed.
+pub struct Promises {
+    /// Steps that were acknowledged.
+    done: usize,
+    /// The step that may or may not have happened.
+    begun: Option<usize>,
+    durable: Option<(Epoch, DeltaNumber)>,
+    /// The deltas that the source still knows: it forgets them when it starts
+    /// anew and offers everything.
+    pub sent: Range<usize>,
+}
+
+impl Promises {
+    pub fn of(script: &Script, milestones: &[Milestone]) -> Self {
+        let mut promises = Self { done: 0, begun: None, durable: None, sent: 0..0 };
+        for milestone in milestones {
+            match milestone {
+                Milestone::Begun(step) => {
+                    promises.begun = Some(*step);
+                    if matches!(script.steps[*step].1, Step::Bring(_)) {
+                        promises.sent.start = promises.sent.end;
+                    }
+                }
+                Milestone::Sent(sent) => promises.sent.end = *sent,
+                Milestone::Done(step) => (promises.done, promises.begun) = (step + 1, None),
+                Milestone::Durable(epoch, delta) => promises.durable = Some((*epoch, *delta)),
+            }
+        }
+        promises
+    }
+
+    /// Points that must exist, and one that may.
+    fn points(&self, script: &Script) -> (BTreeSet<Epoch>, Option<Epoch>) {
+        let made = |index: usize| match &script.steps[index] {
+            (stage, Step::Cut | Step::Rewind(_)) => Some(stage.epoch),
+            _ => None,
+        };
+        ((0..self.done).filter_map(made).collect(), self.begun.and_then(made))
+    }
+}
+
+/// Something that is not as it must be.
+pub type Wrong = String;
+
+/// Makes something wrong of an error.
+pub fn wrong(what: &str) -> impl Fn(&dyn std::fmt::Display) -> Wrong {
+    move |error| format!("{what}: {error}")
+}
+
+/// How a source goes on after a power cut at its target.
+#[derive(Clone, Copy)]
+pub struct GoingOn<'a> {
+    /// To the end of the script instead of to the next point.
+    pub whole: bool,
+    /// With just the deltas that it knows to be lost, instead of with the whole
+    /// epoch once more: what the target did not want must be there.
+    pub lost: Option<&'a [Opened]>,
+}
+
+/// Opens what a power cut left, and checks it: its points, its promises, and
+/// that it goes on to the right end.
+pub async fn check(
+    world: World,
+    script: &Script,
+    promises: &Promises,
+    going_on: GoingOn<'_>,
+) -> Result<(), Wrong> {
+    let world: Shared = Rc::new(RefCell::new(world));
+    let opened = Replica::open(Disk(Rc::clone(&world)), Directory(Rc::clone(&world))).await;
+    let mut replica = match opened {
+        Ok((replica, _)) => replica,
+        // Before the replica was made durably there is nothing to keep.
+        Err(_) if promises.done == 0 && promises.begun.is_none() => return Ok(()),
+        Err(error) => return Err(wrong("it does not open")(&error)),
+    };
+    check_points(&replica, script, promises).await?;
+    check_position(&replica, promises)?;
+    replica.resume().await.map_err(|error| wrong("it does not resume")(&error))?;
+    go_on(&mut replica, &world, script, promises, going_on).await?;
+    check_points(&replica, script, promises).await
+}
+
+async fn check_points(replica: &Simulated, script: &Script, promises: &Promises) -> Result<(), Wrong> {
+    let (must, may) = promises.points(script);
+    let listed: BTreeSet<Epoch> = replica.journal().points().map(|point| point.epoch).collect();
+    if let Some(lost) = must.difference(&listed).next() {
+        return Err(format!("point {lost} was acknowledged and is gone: {listed:?}"));
+    }
+    // Points after the recovery are those of the script that goes on.
+    let open = replica.position().epoch;
+    for epoch in &listed {
+        let Some(content) = script.points.get(epoch).filter(|_| *epoch < open) else {
+            return Err(format!("there never was a point {epoch}"));
+        };
+        let later = may.is_none_or(|may| *epoch > may) && !must.contains(epoch);
+        let bytes =
+            read_point(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
+        if let Some(at) = bytes.iter().zip(content.iter()).position(|(one, other)| one != other) {
+            return Err(format!("point {epoch} differs at byte {at} (chunk {}, later {later})", at / 4096));
+        }
+    }
+    Ok(())
+}
+
+fn check_position(replica: &Simulated, promises: &Promises) -> Result<(), Wrong> {
+    let position = replica.position();
+    match promises.durable {
+        Some((epoch, _)) if position.epoch < epoch => {
+            Err(format!("epoch {epoch} was durable, and {} is open", position.epoch))
+        }
+        Some((epoch, delta)) if position.epoch == epoch && position.durable < delta => {
+            Err(format!("delta {delta} was called durable, and {} is", position.durable))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Plays on up to the next point, or to the end, and compares the disk with it.
+async fn go_on(
+    replica: &mut Simulated,
+    world: &Shared,
+    script: &Script,
+    promises: &Promises,
+    GoingOn { whole, lost }: GoingOn<'_>,
+) -> Result<(), Wrong> {
+    let here = stage(replica);
+    let makes_point = |index: &usize| {
+        let (at, step) = &script.steps[*index];
+        *at >= here && matches!(step, Step::Cut | Step::Rewind(_))
+    };
+    let next = (0..script.steps.len()).find(makes_point).map(|index| index + 1);
+    let end = if whole { script.steps.len() } else { next.unwrap_or(script.steps.len()) };
+    let mut player = Player::new(script, world);
+    let played = async {
+        let start = match lost {
+            Some(lost) => {
+                player.land_lost(replica, lost).await?;
+                promises.begun.unwrap_or(promises.done)
+            }
+            None => 0,
+        };
+        player.play(replica, start..end).await
+    };
+    played.await.map_err(|error| wrong("it does not go on")(&error))?;
+    let newest = replica.journal().points().next_back().map(|point| point.epoch);
+    let Some(newest) = newest.filter(|newest| newest.next() == replica.position().epoch) else {
+        return Err(format!("it made no point on its way on from {here:?}, step {}", promises.done));
+    };
+    let state = replica.position().state;
+    if matches!(state, PairState::RollingBack | PairState::Rewinding { .. }) {
+        return Err(format!("it stayed {state}"));
+    }
+    let world = world.borrow();
+    let content = &script.points[&newest];
+    match world.disk().iter().zip(content.iter()).position(|(one, other)| one != other) {
+        Some(at) => Err(format!("the disk differs from point {newest} at byte {at}, chunk {}", at / 4096)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,287 @@
+//! What is done to a replica, and what each of its points must hold.
+//!
+//! A script is made by chance from a seed, with the contents of every point by
+//! an obvious model: a disk is an array of bytes.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use failback_datapath::delta::{
+    Content as EntryContent, DigestAlgorithm, Filling, Manifest, Opened, Packed, Place, Shape,
+};
+use failback_datapath::journal::{Pair, PairState, SecretKey};
+use failback_datapath::unit::{ChunkSize, DeltaNumber, Epoch, Generation, to_usize};
+
+use crate::fixture::Random;
+
+pub const CHUNK: ChunkSize = ChunkSize::MIN;
+/// The last chunk is an odd one.
+pub const DISK_BYTES: usize = 40 * 4096 + 1536;
+
+/// The bytes of a disk.
+pub type Content = Rc<Vec<u8>>;
+
+/// One thing to do.
+#[derive(Clone)]
+pub enum Step {
+    /// Land these, which follow each other.
+    Land(Rc<[Opened]>),
+    Checkpoint,
+    /// Bring the target to this content by offering it, from wherever it is.
+    Bring(Content),
+    Cut,
+    BeginSynchronization,
+    CancelSynchronization,
+    Fence,
+    Rewind(Epoch),
+    Commit,
+}
+
+/// The state of the target that a step starts from: in order, they only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stage {
+    pub generation: u64,
+    pub epoch: Epoch,
+}
+
+pub struct Script {
+    pub steps: Vec<(Stage, Step)>,
+    /// What each point holds.
+    pub points: BTreeMap<Epoch, Content>,
+    /// The manifests of epochs that consist of scripted deltas alone.
+    pub manifests: BTreeMap<Epoch, Manifest>,
+}
+
+/// The pair that all scripts are for.
+pub fn pair() -> Pair {
+    Pair {
+        generation: Generation { incarnation: 7, number: 1 },
+        machine: "web".to_owned(),
+        disk: "sda".to_owned(),
+        target_identity: "simulated".to_owned(),
+        target_path: "/dev/simulated".to_owned(),
+        size_bytes: DISK_BYTES as u64,
+        chunk_size: CHUNK,
+        digest_algorithm: DigestAlgorithm::Xxh3,
+        key: SecretKey([9; 32]),
+        state: PairState::Initial,
+        pins: std::collections::BTreeSet::new(),
+        segment_bytes: 128 << 10,
+    }
+}
+
+/// Chunks of the disk.
+pub fn chunk_count() -> u64 {
+    CHUNK.count(DISK_BYTES as u64)
+}
+
+/// Where chunk `index` lies in a content.
+pub fn place_of(index: u64) -> std::ops::Range<usize> {
+    let extent = CHUNK.extent(index, DISK_BYTES as u64);
+    to_usize(extent.offset())..to_usize(extent.end())
+}
+
+/// A delta that makes `chunks` hold what `content` holds there.
+pub fn delta(place: Place, content: &[u8], chunks: impl IntoIterator<Item = u64>) -> Opened {
+    let shape = Shape { disk_bytes: DISK_BYTES as u64, chunk: CHUNK, algorithm: DigestAlgorithm::Xxh3 };
+    let digester = pair().digester();
+    let mut filling = Filling::new(shape);
+    for index in chunks {
+        let extent = CHUNK.extent(index, DISK_BYTES as u64);
+        let bytes = &content[place_of(index)];
+        let pushed = match bytes.iter().all(|byte| *byte == 0) {
+            true => filling.push_zero(extent),
+            false => filling.push_data(extent, bytes, digester.digest(bytes)),
+        };
+        pushed.expect("a small delta has room");
+    }
+    let (head, payload) = filling.close(place).expect("a delta has entries").raw().into_parts();
+    Packed::open(head, payload, |bytes| digester.digest(bytes)).expect("its own digests")
+}
+
+/// The same chunks with the same bytes as a delta at another place: what a source
+/// makes of a delta that its target has lost.
+pub fn anew(lost: &Opened, place: Place) -> Opened {
+    let mut filling = Filling::new(lost.header().shape);
+    for entry in lost.entries() {
+        let pushed = match entry.content {
+            EntryContent::Data { digest, .. } => filling.push_data(entry.extent, lost.bytes(entry), digest),
+            EntryContent::Zero => filling.push_zero(entry.extent),
+        };
+        pushed.expect("it had room before");
+    }
+    let digester = pair().digester();
+    let (head, payload) = filling.close(place).expect("a delta has entries").raw().into_parts();
+    Packed::open(head, payload, |bytes| digester.digest(bytes)).expect("its own digests")
+}
+
+/// Makes a script step by step, keeping the model beside it.
+pub struct Author {
+    random: Random,
+    script: Script,
+    stage: Stage,
+    number: DeltaNumber,
+    manifest: Option<Manifest>,
+    content: Vec<u8>,
+}
+
+impl Author {
+    pub fn new(seed: u64) -> Self {
+        let script = Script { steps: Vec::new(), points: BTreeMap::new(), manifests: BTreeMap::new() };
+        Self {
+            random: Random::with_seed(seed),
+            script,
+            stage: Stage { generation: 1, epoch: Epoch::FIRST },
+            number: DeltaNumber(0),
+            manifest: Some(Manifest::EMPTY),
+            content: vec![0; DISK_BYTES],
+        }
+    }
+
+    fn push(&mut self, step: Step) {
+        self.script.steps.push((self.stage, step));
+    }
+
+    /// Changes some chunks of the content: neighbours, scattered ones, zeroes, the last.
+    fn change(&mut self) -> std::collections::BTreeSet<u64> {
+        let count = chunk_count();
+        let mut chunks = std::collections::BTreeSet::new();
+        for _ in 0..=self.random.below(3) {
+            let first = self.random.below(count);
+            let length = 1 + self.random.below(4);
+            chunks.extend((first..first + length).filter(|chunk| *chunk < count));
+        }
+        if self.random.happens(20) {
+            chunks.insert(count - 1);
+        }
+        let zero = self.random.happens(25);
+        for chunk in &chunks {
+            let place = place_of(*chunk);
+            match zero {
+                true => self.content[place].fill(0),
+                false => self.random.fill(&mut self.content[place]),
+            }
+        }
+        chunks
+    }
+
+    /// Some deltas, which land together or one by one.
+    pub fn land(&mut self) {
+        let mut deltas = Vec::new();
+        for _ in 0..=self.random.below(2) {
+            let chunks = self.change();
+            self.number = self.number.next();
+            let generation = Generation { number: self.stage.generation, ..pair().generation };
+            let place = Place { generation, epoch: self.stage.epoch, number: self.number };
+            deltas.push(delta(place, &self.content, chunks));
+        }
+        let with = |manifest, delta: &Opened| Manifest::with(manifest, delta.head());
+        self.manifest = self.manifest.map(|manifest| deltas.iter().fold(manifest, with));
+        self.push(Step::Land(deltas.into()));
+        if self.random.happens(40) {
+            self.push(Step::Checkpoint);
+        }
+    }
+
+    /// An epoch of deltas; now and then one of none.
+    pub fn epoch(&mut self) {
+        for _ in 0..self.random.below(4) {
+            self.land();
+        }
+        self.cut();
+    }
+
+    pub fn cut(&mut self) {
+        self.push(Step::Cut);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.script.points.insert(self.stage.epoch, Rc::new(self.content.clone()));
+        if let Some(manifest) = self.manifest {
+            self.script.manifests.insert(self.stage.epoch, manifest);
+        }
+        self.open(self.stage.generation);
+    }
+
+    fn open(&mut self, generation: u64) {
+        self.stage = Stage { generation, epoch: self.stage.epoch.next() };
+        self.number = DeltaNumber(0);
+        self.manifest = Some(Manifest::EMPTY);
+    }
+
+    /// Brings the target to a content that differs here and there, by offers.
+    pub fn bring(&mut self) {
+        for _ in 0..3 {
+            self.change();
+        }
+        self.manifest = None;
+        self.push(Step::Bring(Rc::new(self.content.clone())));
+    }
+
+    pub fn begin_synchronization(&mut self) {
+        self.push(Step::BeginSynchronization);
+    }
+
+    /// Gives up a synchronization that has changed something.
+    pub fn cancel_synchronization(&mut self) {
+        self.push(Step::CancelSynchronization);
+        if let Some((_, newest)) = self.script.points.last_key_value() {
+            self.content = newest.as_ref().clone();
+        }
+        self.open(self.stage.generation + 1);
+    }
+
+    pub fn fence(&mut self) {
+        self.push(Step::Fence);
+    }
+
+    /// To a point by chance.
+    pub fn rewind(&mut self) {
+        let points: Vec<Epoch> = self.script.points.keys().copied().collect();
+        let to = points[self.random.index_below(points.len())];
+        self.push(Step::Rewind(to));
+        self.content = self.script.points[&to].as_ref().clone();
+        self.manifest = None;
+        self.close();
+    }
+
+    pub fn commit(&mut self) {
+        self.push(Step::Commit);
+        self.stage.generation += 1;
+    }
+
+    pub fn finish(self) -> Script {
+        self.script
+    }
+}
+
+/// The whole life of a pair.
+pub fn life(seed: u64) -> Script {
+    let mut author = Author::new(seed);
+    author.bring();
+    author.cut();
+    for _ in 0..3 {
+        author.epoch();
+    }
+    author.land();
+    author.begin_synchronization();
+    author.bring();
+    author.cut();
+    author.epoch();
+    author.begin_synchronization();
+    author.bring();
+    author.cancel_synchronization();
+    author.epoch();
+    author.land();
+    author.fence();
+    author.rewind();
+    author.rewind();
+    author.rewind();
+    author.commit();
+    author.begin_synchronization();
+    author.bring();
+    author.cut();
+    author.epoch();
+    author.finish()
+}

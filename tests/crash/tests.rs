@@ -1,0 +1,52 @@
+//! The enumerations, and the proof that they find what is wrong.
+
+use super::enumerate::record;
+use super::script::life;
+use super::world::Lies;
+use crate::fixture::Random;
+
+/// Cuts that are tried when nothing else is said: about a minute of one core.
+const CUTS: u64 = 10_000;
+
+/// `FAILBACK_CRASH_CUTS=N` tries N of them.
+fn cuts_wanted() -> u64 {
+    let given = std::env::var("FAILBACK_CRASH_CUTS").ok();
+    given.map_or(CUTS, |text| text.parse().expect("FAILBACK_CRASH_CUTS is a number"))
+}
+
+#[test]
+fn whatever_a_power_cut_leaves_recovers() {
+    let mut random = Random::new();
+    let (mut cuts, mut scripts) = (0, 0);
+    while cuts < cuts_wanted() {
+        let seed = random.number();
+        let script = life(seed);
+        let recording = record(&script, seed, Lies::default()).expect("a script plays");
+        let moments = recording.moments(200);
+        cuts += recording.cut(&moments, 1, 21).unwrap_or_else(|wrong| panic!("{wrong}"));
+        scripts += 1;
+    }
+    println!("{cuts} power cuts in {scripts} lives of a pair");
+}
+
+/// A storage that does not do what it claims must be found out, whichever of its
+/// flushes lies: else the enumeration would not find an order that is wrong.
+#[test]
+fn a_flush_that_lies_is_caught() {
+    let lies = [
+        Lies { segment_flush: true, ..Lies::default() },
+        Lies { file_flush: true, ..Lies::default() },
+        Lies { disk_flush: true, ..Lies::default() },
+        Lies { directory_flush: true, ..Lies::default() },
+    ];
+    let mut random = Random::new();
+    for lie in lies {
+        let caught = (0..5).find_map(|_| {
+            let seed = random.number();
+            let script = life(seed);
+            let recording = record(&script, seed, lie).expect("a script plays");
+            recording.cut(&recording.moments(400), 3, 21).err()
+        });
+        println!("{lie:?}: {}", caught.unwrap_or_else(|| panic!("{lie:?} was not caught")));
+    }
+}
