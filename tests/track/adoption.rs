@@ -12,10 +12,10 @@ use failback_datapath::unit::ChunkSize;
 use crate::fixture::Need::{LoopDevices, Program, Tracking};
 use crate::fixture::{Random, Running, Scratch, need, program, run};
 
-use super::MIB;
 use super::doubts::header;
 use super::followed::Followed;
 use super::noise::Noise;
+use super::{MIB, amount};
 
 /// Where [`holds_a_tracker_until_it_is_killed`] finds its disk: three paths.
 const HOLD: &str = "FAILBACK_TEST_HOLD";
@@ -74,9 +74,7 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
         "--iodepth=8",
         "--bs=4k",
     ]);
-    writer
-        .args(["--io_size=128m", "--randrepeat=0"])
-        .arg(format!("--filename={}", disk.device.path().display()));
+    writer.args([&*amount(64), "--randrepeat=0"]).arg(format!("--filename={}", disk.device.path().display()));
     let writer = Running::start(&mut writer);
     for _ in 0..8 {
         std::thread::sleep(Duration::from_millis(random.below(120)));
@@ -116,9 +114,7 @@ fn an_upgrade_replaces_the_programs_at_work() {
         "--iodepth=8",
         "--bs=4k",
     ]);
-    writer
-        .args(["--io_size=96m", "--randrepeat=0"])
-        .arg(format!("--filename={}", disk.device.path().display()));
+    writer.args([&*amount(48), "--randrepeat=0"]).arg(format!("--filename={}", disk.device.path().display()));
     let writer = Running::start(&mut writer);
     for version in 0..5 {
         // Word 7: the digest of the programs, here that of another agent.

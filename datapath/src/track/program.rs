@@ -268,7 +268,7 @@ impl Writer<'_> {
     fn mark(&mut self) -> Option<()> {
         let (extent, next) = (self.code.label(), self.code.label());
         self.code.place(extent);
-        self.to_chunks(next);
+        self.place_chunks(next);
         for level in 0..LEVELS {
             self.mark_level(level, next);
         }
@@ -284,7 +284,7 @@ impl Writer<'_> {
     }
 
     /// From sectors to the first and the last chunk: `R7`, `R8`.
-    fn to_chunks(&mut self, nothing: Label) {
+    fn place_chunks(&mut self, nothing: Label) {
         let Geometry { size_bytes, chunk_size } = self.purpose.geometry;
         let shift = chunk_size.bytes().trailing_zeros().cast_signed() - 9;
         let code = &mut self.code;

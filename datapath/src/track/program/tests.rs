@@ -129,7 +129,7 @@ fn the_largest_discard_fits_every_chunk_size() {
     for shift in 12..=20 {
         for sector in [1, 8, 8 * 64 - 1, 8 * 1023] {
             let purpose = purpose(Event::Completion, 16 << 30, 1 << shift, true);
-            let request = Request { operation: 3, pieces: vec![(sector, u32::MAX & !511)] };
+            let request = Request { operation: 3, pieces: vec![(sector, !511)] };
             let machine = run(purpose, &request);
             assert_eq!(header(&machine, HeaderWord::Overruns), 0);
             assert_eq!(header(&machine, HeaderWord::DiscardedSectors), (1 << 23) - 1);
