@@ -45,7 +45,12 @@ impl Followed {
 
     /// Tracked, with nothing marked.
     pub fn install(&self) -> Tracker {
-        let tracker = Tracker::install(self.find(), self.chunk_size, self.place.clone());
+        self.install_as(self.find())
+    }
+
+    /// The same, of what is said of the disk.
+    pub fn install_as(&self, device: Device) -> Tracker {
+        let tracker = Tracker::install(device, self.chunk_size, self.place.clone());
         let mut tracker = tracker.unwrap_or_else(|error| panic!("{error}: {error:?}"));
         let mut all = self.nothing();
         tracker.drain(Parity::Odd, u64::MAX, &mut all).expect("nothing is doubted yet");
@@ -121,7 +126,7 @@ impl Followed {
     fn round(&self, tracker: &mut Tracker, copy: &File, seen: &mut ChunkSet) {
         let mut set = self.nothing();
         if let Err(doubt) = tracker.drain(Parity::Even, u64::MAX, &mut set) {
-            panic!("a false doubt: {doubt}");
+            panic!("a false doubt: {doubt}; {:?}", tracker.statistics());
         }
         let source = OpenOptions::new().read(true).custom_flags(O_DIRECT).open(self.device.path());
         let source = source.expect("the device can be read");

@@ -1,4 +1,4 @@
-//! A busy machine: threads that take the processors away, and another program
+//! A busy machine: a thread that takes a processor away, and another program
 //! on the same tracepoints.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +36,7 @@ impl Noise {
                 }
             })
         };
-        let threads = (0..2).map(|_| spin()).collect();
+        let threads = vec![spin()];
         Self { is_over, threads, _links: links.into() }
     }
 }

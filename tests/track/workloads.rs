@@ -6,9 +6,9 @@ use std::path::Path;
 use crate::fixture::Need::{LoopDevices, Program, Tracking};
 use crate::fixture::{Mount, Random, Scratch, need, program, run};
 
-use super::MIB;
 use super::followed::Followed;
 use super::noise::Noise;
+use super::{MIB, amount};
 
 fn fio(device: &Path, options: &[&str]) {
     let mut command = program("fio");
@@ -25,7 +25,7 @@ fn direct_writes() {
         let mut tracker = disk.install();
         disk.judge(&mut tracker, |device| {
             let often = ["--direct=1", "--ioengine=libaio", "--iodepth=16", "--bsrange=512-64k"];
-            fio(device, &[&often[..], &["--bs_unaligned=0", "--io_size=96m"]].concat());
+            fio(device, &[&often[..], &["--bs_unaligned=0", &amount(24)]].concat());
         });
         tracker.uninstall().expect("it goes");
     }
@@ -38,12 +38,22 @@ fn buffered_writes() {
     let disk = Followed::new(&scratch, "buffered", 64 * MIB + 512, 16 << 10);
     let mut tracker = disk.install();
     disk.judge(&mut tracker, |device| {
-        fio(device, &["--bs=4k", "--io_size=48m", "--numjobs=2", "--end_fsync=1", "--size=64m"]);
+        fio(device, &["--bs=4k", &amount(16), "--numjobs=2", "--end_fsync=1", "--size=64m"]);
     });
 }
 
 #[test]
 fn discards_and_zeroes() {
+    discard_and_zero(false);
+}
+
+/// As on disks whose discards have pieces: the programs go by the pieces.
+#[test]
+fn discards_in_pieces() {
+    discard_and_zero(true);
+}
+
+fn discard_and_zero(is_scattered: bool) {
     let Some(()) = need(&[LoopDevices, Tracking, Program("blkdiscard")]) else { return };
     let (scratch, _noise, mut random) = (Scratch::new(), Noise::new(), Random::new());
     let disk = Followed::new(&scratch, "discards", 128 * MIB, 4 << 10);
@@ -54,7 +64,9 @@ fn discards_and_zeroes() {
         std::os::unix::fs::FileExt::write_all_at(&device, &bytes, at * 4 * MIB).expect("it can be written");
     }
     device.sync_all().expect("it can be flushed");
-    let mut tracker = disk.install();
+    let mut found = disk.find();
+    found.scattered_discards = is_scattered;
+    let mut tracker = disk.install_as(found);
     disk.judge(&mut tracker, |device| {
         for kind in ["", "-z", "", "-z", "", "-z", "", "-z"] {
             let (offset, length) = (random.below(120 * MIB) & !4095, 1 + random.below(7 * MIB));
@@ -88,8 +100,8 @@ fn partitions_belong_to_their_disk() {
     assert_eq!(found.node, disk.device.path());
     let mut tracker = disk.install();
     disk.judge(&mut tracker, |_| {
-        fio(&first, &["--direct=1", "--bs=4k", "--io_size=16m"]);
-        fio(&second, &["--bs=4k", "--io_size=16m", "--end_fsync=1"]);
+        fio(&first, &["--direct=1", "--bs=4k", &amount(4)]);
+        fio(&second, &["--bs=4k", &amount(8), "--end_fsync=1"]);
         run(program("mkfs.ext4").args(["-q", "-F"]).arg(&second));
     });
 }
@@ -144,7 +156,7 @@ fn two_busy_disks() {
                 let mut tracker = disk.install();
                 disk.judge(&mut tracker, |device| {
                     let often = ["--direct=1", "--ioengine=libaio", "--iodepth=32", "--bs=4k"];
-                    fio(device, &[&often[..], &["--io_size=128m"]].concat());
+                    fio(device, &[&often[..], &[&*amount(32)]].concat());
                 });
             });
         }

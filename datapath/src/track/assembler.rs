@@ -36,7 +36,6 @@ pub(super) enum Arithmetic {
     Add = 0x07,
     Subtract = 0x17,
     And = 0x57,
-    Or = 0x47,
     ShiftLeft = 0x67,
     ShiftRight = 0x77,
     Set = 0xb7,

@@ -19,8 +19,9 @@ pub struct Device {
     pub size_bytes: u64,
     /// Which of the disks of this number since boot; 0 on kernels before 5.15.
     pub sequence: u64,
-    /// Whether a discard may have pieces that lie anywhere.
-    pub(super) scattered_discards: bool,
+    /// Whether a discard may have pieces that lie anywhere. To say so of a disk
+    /// that has none is safe, and costs time.
+    pub scattered_discards: bool,
 }
 
 /// Why a disk cannot be tracked. `tracking = "digest"` is what is left.

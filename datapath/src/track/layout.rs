@@ -5,10 +5,16 @@
 //! page 1 ..              dirty: one bit per chunk, chunk 0 in the lowest bit of word 0
 //! page 1 + pages ..      in transit, even epochs
 //! page 1 + 2 × pages ..  in transit, odd epochs
+//! page 1 + 3 × pages ..  coarse dirty marks: level 1, then level 2, then level 3
 //! ```
-//! Each bitmap is `pages` pages of 4096 bytes: 32,768 chunks a page. It lives in
+//! Each bitmap is whole pages of 4096 bytes: 32,768 bits a page. It lives in
 //! kernel memory, so it never outlives the boot and never leaves the machine; the
 //! version keeps an agent from taking over a map that another agent laid out.
+//!
+//! `dirty` is level 0 of the dirty marks. One bit of each further level stands for
+//! a whole word of the level below it: for 64, 4096 and 262,144 chunks.
+
+use std::ops::Range;
 
 use crate::sys::bpf::PAGE_BYTES;
 use crate::unit::{ChunkSize, to_u64, to_usize};
@@ -19,8 +25,14 @@ pub(super) const SIGNATURE: u64 = u64::from_be_bytes(*b"failbk\0\x01");
 /// Words of a page.
 pub(super) const PAGE_WORDS: usize = PAGE_BYTES / 8;
 
-/// Chunks of a page, as a shift.
-pub(super) const PAGE_CHUNKS_SHIFT: i32 = 15;
+/// Bits of a page, as a shift.
+pub(super) const PAGE_BITS_SHIFT: i32 = 15;
+
+/// Levels of dirty marks. The largest request, 4 GiB, touches at most 2^20 + 1 of
+/// the smallest chunks: within two words at level 3, whatever lies between whole
+/// words of the levels below.
+pub(super) const LEVELS: usize = 4;
+const _: () = assert!((1_u64 << 32 >> 12) >> (6 * (LEVELS - 1)) <= 64);
 
 /// A word of the header.
 ///
@@ -102,7 +114,7 @@ impl Geometry {
     /// [`crate::limits::TRACKED_CHUNKS_MAX`], or none.
     pub(super) fn pages(&self) -> Option<u32> {
         let is_in_range = (1..=crate::limits::TRACKED_CHUNKS_MAX).contains(&self.chunks());
-        u32::try_from(1 + 3 * self.bitmap_pages()).ok().filter(|_| is_in_range)
+        u32::try_from(self.first_page(LEVELS)).ok().filter(|_| is_in_range)
     }
 
     /// Words of a bitmap that hold chunks.
@@ -110,13 +122,33 @@ impl Geometry {
         to_usize(self.chunks().div_ceil(64))
     }
 
-    /// The first word of a bitmap.
-    pub(super) fn start(&self, bitmap: Bitmap) -> usize {
-        PAGE_WORDS * (1 + bitmap as usize * to_usize(self.bitmap_pages()))
+    /// The words of the dirty marks of `level`.
+    pub(super) fn level(&self, level: usize) -> Range<usize> {
+        let start = PAGE_WORDS * to_usize(self.first_page(level));
+        start..start + to_usize(self.bits(level).div_ceil(64))
     }
 
-    fn bitmap_pages(&self) -> u64 {
-        self.chunks().div_ceil(64 * to_u64(PAGE_WORDS))
+    /// The first page of the dirty marks of `level`; the map's end behind the last.
+    pub(super) fn first_page(&self, level: usize) -> u64 {
+        if level == 0 {
+            return 1;
+        }
+        let coarser: u64 = (1..level).map(|level| self.level_pages(level)).sum();
+        1 + 3 * self.level_pages(0) + coarser
+    }
+
+    /// The first word of a bitmap.
+    pub(super) fn start(&self, bitmap: Bitmap) -> usize {
+        PAGE_WORDS * (1 + bitmap as usize * to_usize(self.level_pages(0)))
+    }
+
+    fn level_pages(&self, level: usize) -> u64 {
+        self.bits(level).div_ceil(64 * to_u64(PAGE_WORDS))
+    }
+
+    /// Bits of the dirty marks of `level`: what it takes to cover the disk.
+    fn bits(&self, level: usize) -> u64 {
+        (0..level).fold(self.chunks(), |bits, _| bits.div_ceil(64))
     }
 }
 
@@ -135,12 +167,28 @@ mod tests {
     #[test]
     fn bitmaps_lie_behind_each_other_page_by_page() {
         let geometry = |size_bytes| Geometry { size_bytes, chunk_size: ChunkSize::MIN };
-        assert_eq!(geometry(1).pages(), Some(4));
-        assert_eq!(geometry(128 << 20).pages(), Some(4));
-        assert_eq!(geometry((128 << 20) + 1).pages(), Some(7));
+        assert_eq!(geometry(1).pages(), Some(7));
+        assert_eq!(geometry(128 << 20).pages(), Some(7));
+        assert_eq!(geometry((128 << 20) + 1).pages(), Some(10));
         assert_eq!(geometry((128 << 20) + 1).start(Bitmap::Odd), 5 * PAGE_WORDS);
         assert_eq!((geometry(0).pages(), geometry((2 << 40) + 1).pages()), (None, None));
-        assert_eq!(geometry(2 << 40).pages(), Some(1 + 3 * 16384));
-        assert_eq!(1_u64 << PAGE_CHUNKS_SHIFT, to_u64(PAGE_WORDS) * 64);
+        assert_eq!(geometry(2 << 40).pages(), Some(1 + 3 * 16384 + 256 + 4 + 1));
+        assert_eq!(1_u64 << PAGE_BITS_SHIFT, to_u64(PAGE_WORDS) * 64);
+    }
+
+    #[test]
+    fn each_level_covers_the_one_below_word_by_word() {
+        for size_bytes in [1, 4096 * 64, 4096 * 65, (128 << 20) + 1, 2 << 40] {
+            let geometry = Geometry { size_bytes, chunk_size: ChunkSize::MIN };
+            assert_eq!(geometry.level(0).start, geometry.start(Bitmap::Dirty));
+            assert!(geometry.level(1).start >= geometry.start(Bitmap::Odd) + geometry.words());
+            for level in 1..LEVELS {
+                let (below, this) = (geometry.level(level - 1), geometry.level(level));
+                assert_eq!(this.len(), below.len().div_ceil(64));
+                assert!(level == 1 || this.start >= below.end);
+            }
+            let end = PAGE_WORDS * geometry.pages().expect("it can be tracked") as usize;
+            assert!(geometry.level(LEVELS - 1).end <= end);
+        }
     }
 }

@@ -5,12 +5,17 @@
 //! at no moment in none. So each move first sets the bit where it goes, then
 //! clears it where it was, and clears only what it has seen there: what the
 //! programs set meanwhile stays. An agent may die between any two of these steps.
+//!
+//! The programs mark whole words of `dirty` by one bit of a coarser level (see
+//! [`layout`](super::layout)). Whoever looks at `dirty` first settles those: the
+//! word is set, then the coarse bit is cleared. Nothing leaves `dirty` meanwhile,
+//! so a coarse bit that is set once more between the two is not lost either.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::chunk_set::{ChunkSet, masks};
-use super::layout::{Bitmap, Geometry};
+use super::layout::{Bitmap, Geometry, LEVELS};
 use crate::unit::Epoch;
 
 /// Which of the two bitmaps of chunks in transit an epoch uses. An epoch's bitmap
@@ -54,7 +59,7 @@ pub(super) struct Marks<'a> {
 impl<'a> Marks<'a> {
     /// Over the words of a whole map; `None` where they are too few.
     pub(super) fn new(words: &'a [AtomicU64], geometry: Geometry) -> Option<Self> {
-        let is_whole = words.len() >= geometry.start(Bitmap::Odd) + geometry.words();
+        let is_whole = words.len() >= geometry.level(LEVELS - 1).end;
         is_whole.then_some(Self { words, geometry })
     }
 
@@ -62,6 +67,7 @@ impl<'a> Marks<'a> {
     /// into `into`; stops behind the word that completes `budget` chunks. Returns
     /// the word to go on from, 0 at the end.
     pub(super) fn drain(&self, parity: Parity, from: usize, budget: u64, into: &mut ChunkSet) -> usize {
+        self.settle();
         let (dirty, transit) = (self.bitmap(Bitmap::Dirty), self.bitmap(parity.into()));
         let mut taken = 0;
         for (index, (dirty, transit)) in dirty.iter().zip(transit).enumerate().skip(from) {
@@ -111,16 +117,33 @@ impl<'a> Marks<'a> {
 
     /// How many chunks a bitmap holds.
     pub(super) fn count(&self, bitmap: Bitmap) -> u64 {
+        self.settle();
         self.bitmap(bitmap).iter().map(|word| u64::from(word.load(SeqCst).count_ones())).sum()
     }
 
     /// What a bitmap holds at this moment.
     pub(super) fn copy(&self, bitmap: Bitmap) -> ChunkSet {
+        self.settle();
         let mut set = ChunkSet::empty(self.geometry.chunks());
         for (index, word) in self.bitmap(bitmap).iter().enumerate() {
             set.merge(index, word.load(SeqCst));
         }
         set
+    }
+
+    /// Turns each coarse mark into marks of chunks, the coarsest first.
+    fn settle(&self) {
+        for level in (1..LEVELS).rev() {
+            let finer = &self.words[self.geometry.level(level - 1)];
+            for (finer, coarse) in finer.chunks(64).zip(&self.words[self.geometry.level(level)]) {
+                let bits = coarse.load(SeqCst);
+                if bits != 0 {
+                    let covered = finer.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+                    covered.for_each(|(_, word)| word.store(u64::MAX, SeqCst));
+                    coarse.fetch_and(!bits, SeqCst);
+                }
+            }
+        }
     }
 
     fn bitmap(&self, bitmap: Bitmap) -> &'a [AtomicU64] {

@@ -6,7 +6,7 @@
 //! passed over; whatever kills the agent, marks stay in the kernel. Never: reads
 //! or writes a disk, calls anything good by itself after a doubt, grows after it
 //! was opened. Limits: `limits::TRACKED_CHUNKS_MAX` chunks, of which the kernel
-//! holds three bits each.
+//! holds three bits each, and a 63rd of that for coarse marks.
 //!
 //! ```text
 //! issue ──program──┐                    ┌─> in transit (even epochs) ─┐

@@ -2,15 +2,21 @@
 //!
 //! In: the kernel's layout, the disk, the map. Out: instructions. Invariants: a
 //! program leaves at once for reads and for other disks; what it cannot place is
-//! counted as such, never passed over; each loop ends after
-//! `limits::MARK_STEPS_MAX` steps.
+//! counted as such, never passed over; there is one loop, over the pieces of a
+//! discard, which ends after `limits::DISCARD_PIECES_MAX`.
 //!
 //! ```text
 //! request ─ read? other disk? ─> exit
 //!    │ count the event, the sectors
 //!    ├─ no place known ─> unknown      ├─ past the end ─> out of range
-//!    └─ extent ─> chunks ─> a word, or 16 whole words, at a time ─> next piece ─> exit
+//!    └─ extent ─> chunks ─> outer words at each level ─> next piece ─> exit
+//!
+//! level 0, a bit a chunk     ....:..##:####:####:####:####:#...   marked: ##  #
+//! level 1, a bit a word              .###                       marked: ###
 //! ```
+//! The two outer words of an extent are marked bit by bit. The words between are
+//! whole: each is one bit of the next level, where the same is done again. So the
+//! largest request takes eight marks, without a loop.
 //!
 //! A discard may be made of pieces that lie anywhere (NVMe, virtio), of which the
 //! request names only the first place: there each piece is marked.
@@ -20,11 +26,11 @@ use std::os::fd::RawFd;
 
 use super::assembler::{Arithmetic, Assembler, Call, Condition, Label, Register, Width};
 use super::kernel::KernelLayout;
-use super::layout::{Geometry, HeaderWord, PAGE_CHUNKS_SHIFT};
+use super::layout::{Geometry, HeaderWord, LEVELS, PAGE_BITS_SHIFT};
 use crate::disk::storage::DeviceNumber;
 use crate::limits;
 
-use Arithmetic::{Add, And, Or, ShiftLeft, ShiftRight, Subtract};
+use Arithmetic::{Add, And, ShiftLeft, ShiftRight, Subtract};
 use Condition::{Above, AtMost, Equal, NotEqual};
 use Register::{Frame, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9};
 use Width::{Long, Word};
@@ -40,14 +46,6 @@ const WRITE_ZEROES: i32 = 9;
 const SCSI_IN: i32 = 32;
 const DRIVER_IN: i32 = 34;
 const OPERATION_MASK: i32 = 0xff;
-
-/// Words of 64 chunks that are marked in one step where they are marked whole.
-const STRIDE_WORDS: i16 = 16;
-const STRIDE_CHUNKS: i32 = 64 * STRIDE_WORDS as i32;
-
-/// Every chunk's number.
-const CHUNK_MASK: i32 = 0x1fff_ffff;
-const _: () = assert!(limits::TRACKED_CHUNKS_MAX == 0x2000_0000);
 
 /// Places on the stack, from its end.
 const KEY: i16 = -8;
@@ -136,6 +134,8 @@ struct Writer<'a> {
     kernel: &'a KernelLayout,
     purpose: Purpose,
     map: RawFd,
+    /// Of the dirty marks of each level.
+    first_pages: [i32; LEVELS],
     ends: Ends,
     request: Span,
     piece: Span,
@@ -152,7 +152,11 @@ pub(super) fn program(kernel: &KernelLayout, purpose: Purpose, map: RawFd) -> Op
     let request = Span::over(&[of.owner, of.flags, of.sector, of.bytes, of.pieces], COPIES)?;
     let of = kernel.piece;
     let piece = Span::over(&[of.next, of.sector, of.bytes], request.place)?;
-    let mut writer = Writer { code, kernel, purpose, map, ends, request, piece };
+    let mut first_pages = [0; LEVELS];
+    for (level, page) in first_pages.iter_mut().enumerate() {
+        *page = i32::try_from(purpose.geometry.first_page(level)).ok()?;
+    }
+    let mut writer = Writer { code, kernel, purpose, map, first_pages, ends, request, piece };
     writer.take_request()?;
     writer.leave_for_other_disks()?;
     writer.count();
@@ -230,14 +234,14 @@ impl Writer<'_> {
         }
     }
 
-    /// `R7`: first sector, `R8`: bytes, `R9`: the next piece or 0, `R6`: steps left.
+    /// `R7`: first sector, `R8`: bytes, `R9`: the next piece or 0, `R6`: pieces left.
     fn choose_extent(&mut self) -> Option<()> {
         let of = self.kernel.request;
         let copies = [of.sector, of.bytes, of.pieces].map(|field| self.request.of(field));
         let [Some(sector), Some(bytes), Some(pieces)] = copies else { return None };
         let code = &mut self.code;
         let (placed, pieced) = (code.label(), code.label());
-        code.set(R6, limits::MARK_STEPS_MAX);
+        code.set(R6, limits::DISCARD_PIECES_MAX);
         code.set(R9, 0);
         for operation in [WRITE, WRITE_ZEROES, SECURE_ERASE] {
             code.jump_if(R7, Equal, operation, placed);
@@ -262,11 +266,14 @@ impl Writer<'_> {
 
     /// Marks the extent, then the pieces behind it.
     fn mark(&mut self) -> Option<()> {
-        let (extent, step, next) = (self.code.label(), self.code.label(), self.code.label());
+        let (extent, next) = (self.code.label(), self.code.label());
         self.code.place(extent);
-        self.to_chunks(next);
-        self.code.place(step);
-        self.mark_some(step);
+        self.place_chunks(next);
+        for level in 0..LEVELS {
+            self.mark_level(level, next);
+        }
+        // More than a request can be.
+        self.code.jump(self.ends.overrun);
         self.code.place(next);
         if self.purpose.scattered_discards {
             self.next_piece(extent)?;
@@ -277,7 +284,7 @@ impl Writer<'_> {
     }
 
     /// From sectors to the first and the last chunk: `R7`, `R8`.
-    fn to_chunks(&mut self, nothing: Label) {
+    fn place_chunks(&mut self, nothing: Label) {
         let Geometry { size_bytes, chunk_size } = self.purpose.geometry;
         let shift = chunk_size.bytes().trailing_zeros().cast_signed() - 9;
         let code = &mut self.code;
@@ -293,55 +300,50 @@ impl Writer<'_> {
         code.compute(ShiftRight, R8, shift);
     }
 
-    /// Marks a stride of whole words, or (part of) one word, from chunk `R7` on.
-    fn mark_some(&mut self, step: Label) {
-        let (map, overrun, out_of_range) = (self.map, self.ends.overrun, self.ends.out_of_range);
+    /// Marks the bits `R7` to `R8` of `level`: those of one word or of the two
+    /// outer words; `R7` and `R8` are then the bits of the next level that stand
+    /// for the whole words between. Goes to `next` where there are none.
+    fn mark_level(&mut self, level: usize, next: Label) {
+        let several = self.code.label();
+        self.code.set(R1, R7);
+        self.code.compute(ShiftRight, R1, 6);
+        self.code.set(R2, R8);
+        self.code.compute(ShiftRight, R2, 6);
+        self.code.jump_if(R1, NotEqual, R2, several);
+        self.word_of(level, R7);
+        from_bit(&mut self.code, R4, R7);
+        up_to_bit(&mut self.code, R5, R8);
+        self.code.compute(And, R4, R5);
+        self.code.atomic_or(R0, 0, R4);
+        self.code.jump(next);
+        self.code.place(several);
+        self.word_of(level, R7);
+        from_bit(&mut self.code, R4, R7);
+        self.code.atomic_or(R0, 0, R4);
+        self.word_of(level, R8);
+        up_to_bit(&mut self.code, R4, R8);
+        self.code.atomic_or(R0, 0, R4);
+        self.code.compute(ShiftRight, R7, 6);
+        self.code.compute(Add, R7, 1);
+        self.code.compute(ShiftRight, R8, 6);
+        self.code.jump_if(R8, AtMost, R7, next);
+        self.code.compute(Subtract, R8, 1);
+    }
+
+    /// `R0 ⟵` the place of the word of `level` with the bit; loses `R1` to `R5`.
+    fn word_of(&mut self, level: usize, bit: Register) {
+        let (map, first_page) = (self.map, self.first_pages[level]);
         let code = &mut self.code;
-        let (single, whole, marked) = (code.label(), code.label(), code.label());
-        code.jump_if(R6, Equal, 0, overrun);
-        code.compute(Subtract, R6, 1);
-        // Changes nothing, but forgets what the verifier has learned of them: so
-        // it sees that one step is like another, and walks each of them once.
-        code.compute(And, R7, CHUNK_MASK);
-        code.compute(And, R8, CHUNK_MASK);
-        code.set(R1, R7);
-        code.compute(ShiftRight, R1, PAGE_CHUNKS_SHIFT);
-        code.compute(Add, R1, 1);
+        code.set(R1, bit);
+        code.compute(ShiftRight, R1, PAGE_BITS_SHIFT);
+        code.compute(Add, R1, first_page);
         lookup(code, map, R1);
-        code.jump_if(R0, Equal, 0, out_of_range);
-        code.set(R1, R7);
-        code.compute(And, R1, STRIDE_CHUNKS - 1);
-        code.jump_if(R1, NotEqual, 0, single);
-        code.set(R2, R7);
-        code.compute(Add, R2, STRIDE_CHUNKS - 1);
-        code.jump_if(R2, Above, R8, single);
-        add_place(code, 0xf80);
-        for word in 0..STRIDE_WORDS {
-            code.set(R4, -1);
-            code.atomic_or(R0, word * 8, R4);
-        }
-        code.jump(marked);
-        code.place(single);
-        add_place(code, 0xff8);
-        code.set(R3, R7);
-        code.compute(And, R3, 63);
-        code.set(R4, -1);
-        code.compute(ShiftLeft, R4, R3);
-        code.set(R2, R7);
-        code.compute(Or, R2, 63);
-        code.jump_if(R2, AtMost, R8, whole);
-        code.set(R3, R2);
-        code.compute(Subtract, R3, R8);
-        code.compute(And, R3, 63);
-        code.set(R5, -1);
-        code.compute(ShiftRight, R5, R3);
-        code.compute(And, R4, R5);
-        code.place(whole);
-        code.atomic_or(R0, 0, R4);
-        code.place(marked);
-        code.set(R7, R2);
-        code.compute(Add, R7, 1);
-        code.jump_if(R7, AtMost, R8, step);
+        code.jump_if(R0, Equal, 0, self.ends.out_of_range);
+        code.set(R1, bit);
+        code.compute(ShiftRight, R1, 3);
+        // Words of eight bytes; it also tells the verifier that it stays within.
+        code.compute(And, R1, 0xff8);
+        code.compute(Add, R0, R1);
     }
 
     /// Takes the piece at `R9`, or ends.
@@ -401,13 +403,22 @@ fn lookup(code: &mut Assembler, map: RawFd, page: Register) {
     code.call(Call::MapLookup);
 }
 
-/// `R0 ⟵ R0` + the place of chunk `R7`'s word in its page. The mask tells the
-/// verifier that it stays within.
-fn add_place(code: &mut Assembler, mask: i32) {
-    code.set(R1, R7);
-    code.compute(ShiftRight, R1, 3);
-    code.compute(And, R1, mask);
-    code.compute(Add, R0, R1);
+/// `mask ⟵` the bits of a word from number `bit` on.
+fn from_bit(code: &mut Assembler, mask: Register, bit: Register) {
+    code.set(R3, bit);
+    code.compute(And, R3, 63);
+    code.set(mask, -1);
+    code.compute(ShiftLeft, mask, R3);
+}
+
+/// `mask ⟵` the bits of a word up to number `bit`, with it.
+fn up_to_bit(code: &mut Assembler, mask: Register, bit: Register) {
+    code.set(R2, bit);
+    code.compute(And, R2, 63);
+    code.set(R3, 63);
+    code.compute(Subtract, R3, R2);
+    code.set(mask, -1);
+    code.compute(ShiftRight, mask, R3);
 }
 
 #[cfg(test)]

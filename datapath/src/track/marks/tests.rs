@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::unit::ChunkSize;
+use crate::unit::{ChunkSize, to_usize};
 
 const CHUNKS: u64 = 200;
 
@@ -47,7 +47,7 @@ fn nothing_is_lost_to_a_writer_that_marks_meanwhile() {
             scope.spawn(move || {
                 for round in 0..200_000_u64 {
                     let chunk = (round * 7 + writer * 3) % CHUNKS;
-                    versions[chunk as usize].fetch_add(1, SeqCst);
+                    versions[to_usize(chunk)].fetch_add(1, SeqCst);
                     marks.mark(chunk..chunk + 1);
                 }
                 finished.fetch_add(1, SeqCst);
@@ -56,7 +56,7 @@ fn nothing_is_lost_to_a_writer_that_marks_meanwhile() {
         let mut set = ChunkSet::empty(CHUNKS);
         let copy = |set: &mut ChunkSet, copied: &mut [u64]| {
             marks.drain(Parity::Even, 0, u64::MAX, set);
-            set.iter().for_each(|chunk| copied[chunk as usize] = versions[chunk as usize].load(SeqCst));
+            set.iter().map(to_usize).for_each(|chunk| copied[chunk] = versions[chunk].load(SeqCst));
             set.clear();
         };
         while finished.load(SeqCst) < 2 {
@@ -73,9 +73,30 @@ fn nothing_is_lost_to_a_writer_that_marks_meanwhile() {
     }
 }
 
+/// Sets a coarse bit as a program does.
+fn mark_coarse(memory: &[AtomicU64], geometry: Geometry, level: usize, bit: usize) {
+    memory[geometry.level(level).start + bit / 64].fetch_or(1 << (bit % 64), SeqCst);
+}
+
+#[test]
+fn a_coarse_mark_is_one_of_every_chunk_below_it() {
+    let chunks = 64 * 64 * 64 * 2 + 5;
+    let geometry = geometry(chunks);
+    for (level, covered) in [(1, 64), (2, 64 * 64), (3, 64 * 64 * 64)] {
+        let memory = memory(geometry);
+        let marks = Marks::new(&memory, geometry).unwrap();
+        mark_coarse(&memory, geometry, level, 1);
+        let mut set = ChunkSet::empty(chunks);
+        assert_eq!(marks.drain(Parity::Odd, 0, u64::MAX, &mut set), 0);
+        assert!(set.iter().eq(covered..2 * covered), "level {level}");
+        assert_eq!((marks.count(Bitmap::Dirty), marks.count(Bitmap::Odd)), (0, covered));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Mark(u64),
+    MarkWord(u64),
     Drain(bool, u64),
     GiveBack(u64),
     Confirm(bool),
@@ -85,6 +106,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..CHUNKS).prop_map(Step::Mark),
+        1 => (0..CHUNKS / 64).prop_map(Step::MarkWord),
         2 => (any::<bool>(), 1_u64..80).prop_map(|(odd, budget)| Step::Drain(odd, budget)),
         1 => (0..CHUNKS).prop_map(Step::GiveBack),
         1 => any::<bool>().prop_map(Step::Confirm),
@@ -105,6 +127,10 @@ proptest! {
                 Step::Mark(chunk) | Step::GiveBack(chunk) => {
                     marks.mark(chunk..chunk + 1);
                     dirty.insert(chunk);
+                }
+                Step::MarkWord(word) => {
+                    mark_coarse(&memory, geometry, 1, to_usize(word));
+                    dirty.extend(word * 64..word * 64 + 64);
                 }
                 Step::Drain(odd, budget) => {
                     let mut taken = ChunkSet::empty(CHUNKS);

@@ -140,7 +140,6 @@ fn compute(operation: u8, value: u64, operand: u64) -> u64 {
         0x07 => value.wrapping_add(operand),
         0x17 => value.wrapping_sub(operand),
         0x57 => value & operand,
-        0x47 => value | operand,
         0x67 => value << shift,
         0x77 => value >> shift,
         0xb7 => operand,

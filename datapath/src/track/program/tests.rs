@@ -1,13 +1,15 @@
 //! Programs over made-up requests, against what they must mark.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
 
 use super::machine::Machine;
 use super::*;
 use crate::track::kernel::{PieceLayout, RequestLayout};
-use crate::track::layout::Bitmap;
+use crate::track::layout::{Bitmap, PAGE_WORDS};
+use crate::track::marks::Marks;
 use crate::unit::ChunkSize;
 
 const REQUEST: u64 = 0x1000;
@@ -75,13 +77,9 @@ fn run(purpose: Purpose, request: &Request) -> Machine {
 }
 
 fn marked(machine: &Machine, geometry: Geometry) -> BTreeSet<u64> {
-    let start = geometry.start(Bitmap::Dirty);
-    let words = (0..geometry.words() as u64).map(|word| (word, machine.map_word(start + word as usize)));
-    words
-        .flat_map(|(word, bits)| {
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
-        })
-        .collect()
+    let end = geometry.pages().unwrap() as usize * PAGE_WORDS;
+    let words: Vec<_> = (0..end).map(|word| AtomicU64::new(machine.map_word(word))).collect();
+    Marks::new(&words, geometry).unwrap().copy(Bitmap::Dirty).iter().collect()
 }
 
 fn header(machine: &Machine, word: HeaderWord) -> u64 {
@@ -131,7 +129,7 @@ fn the_largest_discard_fits_every_chunk_size() {
     for shift in 12..=20 {
         for sector in [1, 8, 8 * 64 - 1, 8 * 1023] {
             let purpose = purpose(Event::Completion, 16 << 30, 1 << shift, true);
-            let request = Request { operation: 3, pieces: vec![(sector, u32::MAX & !511)] };
+            let request = Request { operation: 3, pieces: vec![(sector, !511)] };
             let machine = run(purpose, &request);
             assert_eq!(header(&machine, HeaderWord::Overruns), 0);
             assert_eq!(header(&machine, HeaderWord::DiscardedSectors), (1 << 23) - 1);
@@ -143,9 +141,13 @@ fn the_largest_discard_fits_every_chunk_size() {
 #[test]
 fn a_discard_of_too_many_pieces_is_told() {
     let purpose = purpose(Event::Completion, 16 << 30, 4096, true);
-    let pieces = (0..1200).map(|piece| (piece * 4096, 4096)).collect();
-    let machine = run(purpose, &Request { operation: 3, pieces });
-    assert_eq!(header(&machine, HeaderWord::Overruns), 1);
+    for (count, overruns) in [(256, 0), (257, 1), (1200, 1)] {
+        let pieces = (0..count).map(|piece| (piece * 4096, 4096)).collect();
+        let request = Request { operation: 3, pieces };
+        let machine = run(purpose, &request);
+        assert_eq!(header(&machine, HeaderWord::Overruns), overruns, "{count} pieces");
+        assert!(overruns > 0 || marked(&machine, purpose.geometry) == expected(&request, purpose.geometry));
+    }
 }
 
 #[test]
