@@ -34,7 +34,7 @@ impl Promises {
             match milestone {
                 Milestone::Begun(step) => {
                     promises.begun = Some(*step);
-                    if matches!(script.steps[*step].1, Step::Bring(_)) {
+                    if matches!(script.steps[*step].1, Step::Bring { .. }) {
                         promises.sent.start = promises.sent.end;
                     }
                 }
@@ -92,6 +92,7 @@ pub async fn check(
     };
     check_points(&replica, script, promises).await?;
     check_position(&replica, promises)?;
+    check_standstill(&replica, &world, script)?;
     replica.resume().await.map_err(|error| wrong("it does not resume")(&error))?;
     go_on(&mut replica, &world, script, promises, going_on).await?;
     check_points(&replica, script, promises).await
@@ -129,6 +130,22 @@ fn check_position(replica: &Simulated, promises: &Promises) -> Result<(), Wrong>
             Err(format!("delta {delta} was called durable, and {} is", position.durable))
         }
         _ => Ok(()),
+    }
+}
+
+/// A fenced target, and one at the end of a rewind, hold just what they say: a
+/// fence that is lifted, or a commit, would make anything else the truth.
+fn check_standstill(replica: &Simulated, world: &Shared, script: &Script) -> Result<(), Wrong> {
+    let state = replica.position().state;
+    let content = match state {
+        PairState::Fenced => script.fenced.as_ref(),
+        PairState::Rewound { at } => script.points.get(&at),
+        _ => return Ok(()),
+    };
+    let Some(content) = content else { return Err(format!("it is {state}, which it never was")) };
+    match world.borrow().disk().iter().zip(content.iter()).position(|(one, other)| one != other) {
+        Some(at) => Err(format!("it is {state}, and differs at byte {at}, chunk {}", at / 4096)),
+        None => Ok(()),
     }
 }
 

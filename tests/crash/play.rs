@@ -83,7 +83,7 @@ impl<'a> Player<'a> {
                 }
             }
             Step::Checkpoint => self.checkpoint(replica).await,
-            Step::Bring(content) => self.bring(replica, content).await,
+            Step::Bring { content, checkpoint } => self.bring(replica, content, *checkpoint).await,
             Step::Cut => {
                 let cut = self.cut_of(replica);
                 replica.cut(&cut).await.map(drop)
@@ -123,8 +123,14 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Offers all of `content`, and lands what is wanted.
-    async fn bring(&mut self, replica: &mut Simulated, content: &Content) -> Result<(), Error> {
+    /// Offers all of `content`, and lands what is wanted. What is not wanted must
+    /// be durable whether or not there is a checkpoint.
+    async fn bring(
+        &mut self,
+        replica: &mut Simulated,
+        content: &Content,
+        checkpoint: bool,
+    ) -> Result<(), Error> {
         for first in (0..chunk_count()).step_by(usize::try_from(WINDOW_CHUNKS).expect("small")) {
             let chunks = first..(first + WINDOW_CHUNKS).min(chunk_count());
             let digester = pair().digester();
@@ -143,7 +149,7 @@ impl<'a> Player<'a> {
                 let delta = delta(place, content, wanted.iter().map(u64::from));
                 self.land(replica, &[delta]).await?;
             }
-            if first == WINDOW_CHUNKS {
+            if checkpoint && first == WINDOW_CHUNKS {
                 self.checkpoint(replica).await?;
             }
         }
@@ -172,7 +178,7 @@ impl<'a> Player<'a> {
 /// Whether a pair in this state has passed that step of its stage.
 fn is_behind(step: &Step, state: PairState) -> bool {
     match step {
-        Step::Land(_) | Step::Checkpoint | Step::Bring(_) | Step::BeginSynchronization => {
+        Step::Land(_) | Step::Checkpoint | Step::Bring { .. } | Step::BeginSynchronization => {
             matches!(state, PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. })
         }
         _ => false,
