@@ -20,4 +20,5 @@ mod demo;
 mod fixture;
 mod house;
 mod network;
+mod replica;
 mod sync;

@@ -29,7 +29,10 @@ pub enum Step {
     Checkpoint,
     /// Bring the target to this content by offering it, from wherever it is; with
     /// a checkpoint on the way, or without any.
-    Bring { content: Content, checkpoint: bool },
+    Bring {
+        content: Content,
+        checkpoint: bool,
+    },
     Cut,
     BeginSynchronization,
     CancelSynchronization,
@@ -130,7 +133,8 @@ pub struct Author {
 
 impl Author {
     pub fn new(seed: u64) -> Self {
-        let script = Script { steps: Vec::new(), points: BTreeMap::new(), manifests: BTreeMap::new(), fenced: None };
+        let script =
+            Script { steps: Vec::new(), points: BTreeMap::new(), manifests: BTreeMap::new(), fenced: None };
         Self {
             random: Random::with_seed(seed),
             script,
