@@ -10,7 +10,7 @@ use failback_datapath::journal::PairState;
 use failback_datapath::landing::replica::Replica;
 use failback_datapath::unit::{DeltaNumber, Epoch};
 
-use super::play::{Milestone, Player, Simulated, read_point, stage};
+use super::play::{Milestone, Player, PointReader, Simulated, stage};
 use super::script::{Script, Step};
 use super::storage::{Directory, Disk};
 use super::world::{Shared, World};
@@ -106,13 +106,14 @@ async fn check_points(replica: &Simulated, script: &Script, promises: &Promises)
     }
     // Points after the recovery are those of the script that goes on.
     let open = replica.position().epoch;
+    let mut reader = PointReader::new();
     for epoch in &listed {
         let Some(content) = script.points.get(epoch).filter(|_| *epoch < open) else {
             return Err(format!("there never was a point {epoch}"));
         };
         let later = may.is_none_or(|may| *epoch > may) && !must.contains(epoch);
         let bytes =
-            read_point(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
+            reader.read(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
         if let Some(at) = bytes.iter().zip(content.iter()).position(|(one, other)| one != other) {
             return Err(format!("point {epoch} differs at byte {at} (chunk {}, later {later})", at / 4096));
         }

@@ -103,8 +103,11 @@ fn a_killed_replica_has_all_its_points_and_goes_on() {
     for _ in 0..KILLS {
         let last = end_after(Epoch(newest.0 + POINTS));
         let child = Running::start(&mut stand_in_for(&home, seed, last));
-        child.wait_for(TIMEOUT, |line| line.ends_with("living").then_some(()));
-        sleep(Duration::from_millis(random.below(120)));
+        // Some points first, so that the kills come all over its life.
+        let made = random.below(5);
+        let sign = if made == 0 { "living".to_owned() } else { format!("made {}", newest.0 + made) };
+        child.wait_for(TIMEOUT, |line| line.ends_with(&sign).then_some(()));
+        sleep(Duration::from_millis(random.below(60)));
         child.kill();
         newest = ring::run(check(&home, &mut life)).expect("a ring");
     }

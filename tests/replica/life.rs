@@ -104,6 +104,7 @@ fn acknowledge(home: &Home, epoch: Epoch) {
     let file = OpenOptions::new().create(true).append(true).open(&home.log);
     // One write: a kill leaves the line whole, or none of it.
     file.and_then(|mut file| file.write_all(format!("{epoch}\n").as_bytes())).expect("written");
+    println!("made {epoch}");
 }
 
 async fn offer(replica: &mut Real, content: &Model) {
