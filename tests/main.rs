@@ -21,5 +21,6 @@ mod fixture;
 mod house;
 mod network;
 mod quiesce;
+mod replica;
 mod sync;
 mod track;

@@ -141,9 +141,7 @@ fn a_target_of_another_size_is_refused() {
         assert!(matches!(error, Error::Size { .. }) && error.remedy() == Remedy::Refused, "{error}");
         assert!(world.borrow().names.is_empty());
         let bench = Bench::protected().await;
-        let mut world = bench.world.borrow_mut();
-        Rc::make_mut(&mut world.contents[0]).push(0);
-        drop(world);
+        Rc::make_mut(&mut bench.world.borrow_mut().contents[0]).push(0);
         let opened = Replica::open(Disk(Rc::clone(&bench.world)), Directory(Rc::clone(&bench.world))).await;
         assert!(matches!(opened.map(drop), Err(Error::Size { .. })));
     });

@@ -10,7 +10,7 @@ use failback_datapath::journal::PairState;
 use failback_datapath::landing::replica::Replica;
 use failback_datapath::unit::{DeltaNumber, Epoch};
 
-use super::play::{Milestone, Player, Simulated, read_point, stage};
+use super::play::{Milestone, Player, PointReader, Simulated, stage};
 use super::script::{Script, Step};
 use super::storage::{Directory, Disk};
 use super::world::{Shared, World};
@@ -34,7 +34,7 @@ impl Promises {
             match milestone {
                 Milestone::Begun(step) => {
                     promises.begun = Some(*step);
-                    if matches!(script.steps[*step].1, Step::Bring(_)) {
+                    if matches!(script.steps[*step].1, Step::Bring { .. }) {
                         promises.sent.start = promises.sent.end;
                     }
                 }
@@ -92,6 +92,7 @@ pub async fn check(
     };
     check_points(&replica, script, promises).await?;
     check_position(&replica, promises)?;
+    check_standstill(&replica, &world, script)?;
     replica.resume().await.map_err(|error| wrong("it does not resume")(&error))?;
     go_on(&mut replica, &world, script, promises, going_on).await?;
     check_points(&replica, script, promises).await
@@ -105,13 +106,14 @@ async fn check_points(replica: &Simulated, script: &Script, promises: &Promises)
     }
     // Points after the recovery are those of the script that goes on.
     let open = replica.position().epoch;
+    let mut reader = PointReader::new();
     for epoch in &listed {
         let Some(content) = script.points.get(epoch).filter(|_| *epoch < open) else {
             return Err(format!("there never was a point {epoch}"));
         };
         let later = may.is_none_or(|may| *epoch > may) && !must.contains(epoch);
         let bytes =
-            read_point(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
+            reader.read(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
         if let Some(at) = bytes.iter().zip(content.iter()).position(|(one, other)| one != other) {
             return Err(format!("point {epoch} differs at byte {at} (chunk {}, later {later})", at / 4096));
         }
@@ -129,6 +131,22 @@ fn check_position(replica: &Simulated, promises: &Promises) -> Result<(), Wrong>
             Err(format!("delta {delta} was called durable, and {} is", position.durable))
         }
         _ => Ok(()),
+    }
+}
+
+/// A fenced target, and one at the end of a rewind, hold just what they say: a
+/// fence that is lifted, or a commit, would make anything else the truth.
+fn check_standstill(replica: &Simulated, world: &Shared, script: &Script) -> Result<(), Wrong> {
+    let state = replica.position().state;
+    let content = match state {
+        PairState::Fenced => script.fenced.as_ref(),
+        PairState::Rewound { at } => script.points.get(&at),
+        _ => return Ok(()),
+    };
+    let Some(content) = content else { return Err(format!("it is {state}, which it never was")) };
+    match world.borrow().disk().iter().zip(content.iter()).position(|(one, other)| one != other) {
+        Some(at) => Err(format!("it is {state}, and differs at byte {at}, chunk {}", at / 4096)),
+        None => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use failback_datapath::delta::{Opened, Place};
 use failback_datapath::journal::{PairState, PointKind};
 use failback_datapath::landing::replica::{Cut, Error, Replica};
+use failback_datapath::sys::{Arena, Buffer};
 use failback_datapath::unit::{Chain, DeltaNumber, Digest, Epoch, Extent, to_u64};
 
 use super::script::{
@@ -83,7 +84,7 @@ impl<'a> Player<'a> {
                 }
             }
             Step::Checkpoint => self.checkpoint(replica).await,
-            Step::Bring(content) => self.bring(replica, content).await,
+            Step::Bring { content, checkpoint } => self.bring(replica, content, *checkpoint).await,
             Step::Cut => {
                 let cut = self.cut_of(replica);
                 replica.cut(&cut).await.map(drop)
@@ -123,8 +124,14 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Offers all of `content`, and lands what is wanted.
-    async fn bring(&mut self, replica: &mut Simulated, content: &Content) -> Result<(), Error> {
+    /// Offers all of `content`, and lands what is wanted. What is not wanted must
+    /// be durable whether or not there is a checkpoint.
+    async fn bring(
+        &mut self,
+        replica: &mut Simulated,
+        content: &Content,
+        checkpoint: bool,
+    ) -> Result<(), Error> {
         for first in (0..chunk_count()).step_by(usize::try_from(WINDOW_CHUNKS).expect("small")) {
             let chunks = first..(first + WINDOW_CHUNKS).min(chunk_count());
             let digester = pair().digester();
@@ -143,7 +150,7 @@ impl<'a> Player<'a> {
                 let delta = delta(place, content, wanted.iter().map(u64::from));
                 self.land(replica, &[delta]).await?;
             }
-            if first == WINDOW_CHUNKS {
+            if checkpoint && first == WINDOW_CHUNKS {
                 self.checkpoint(replica).await?;
             }
         }
@@ -172,23 +179,40 @@ impl<'a> Player<'a> {
 /// Whether a pair in this state has passed that step of its stage.
 fn is_behind(step: &Step, state: PairState) -> bool {
     match step {
-        Step::Land(_) | Step::Checkpoint | Step::Bring(_) | Step::BeginSynchronization => {
+        Step::Land(_) | Step::Checkpoint | Step::Bring { .. } | Step::BeginSynchronization => {
             matches!(state, PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. })
         }
         _ => false,
     }
 }
 
-/// All bytes of a point, read in two operations that share no border of an epoch.
-pub async fn read_point(replica: &Simulated, at: Epoch) -> Result<Vec<u8>, Error> {
-    let middle = place_of(chunk_count() / 3).start;
-    let mut bytes = Vec::with_capacity(DISK_BYTES);
-    for extent in [Extent::between(0, to_u64(middle)), Extent::between(to_u64(middle), DISK_BYTES as u64)] {
+/// Reads points into memory that it keeps: to map it anew costs more than to read.
+pub struct PointReader {
+    buffer: Option<Buffer>,
+}
+
+impl PointReader {
+    pub fn new() -> Self {
         let size = std::num::NonZeroUsize::new(DISK_BYTES).expect("a disk has bytes");
-        let buffer = failback_datapath::sys::Arena::buffers(1, size).expect("memory").remove(0);
-        let (result, buffer) = replica.read_at(at, extent, buffer).await;
-        result?;
-        bytes.extend_from_slice(&buffer.bytes()[..usize::try_from(extent.length()).expect("small")]);
+        Self { buffer: Arena::buffers(1, size).expect("memory").pop() }
     }
-    Ok(bytes)
+
+    /// All bytes of a point, read in two operations that share no border of an epoch.
+    pub async fn read(&mut self, replica: &Simulated, at: Epoch) -> Result<Vec<u8>, Error> {
+        let middle = to_u64(place_of(chunk_count() / 3).start);
+        let mut bytes = Vec::with_capacity(DISK_BYTES);
+        for extent in [Extent::between(0, middle), Extent::between(middle, DISK_BYTES as u64)] {
+            let buffer = self.buffer.take().expect("a read gives it back");
+            let (result, buffer) = replica.read_at(at, extent, buffer).await;
+            let buffer = self.buffer.insert(buffer);
+            result?;
+            bytes.extend_from_slice(&buffer.bytes()[..usize::try_from(extent.length()).expect("small")]);
+        }
+        Ok(bytes)
+    }
+}
+
+/// The bytes of one point.
+pub async fn read_point(replica: &Simulated, at: Epoch) -> Result<Vec<u8>, Error> {
+    PointReader::new().read(replica, at).await
 }

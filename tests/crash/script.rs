@@ -27,8 +27,12 @@ pub enum Step {
     /// Land these, which follow each other.
     Land(Rc<[Opened]>),
     Checkpoint,
-    /// Bring the target to this content by offering it, from wherever it is.
-    Bring(Content),
+    /// Bring the target to this content by offering it, from wherever it is; with
+    /// a checkpoint on the way, or without any.
+    Bring {
+        content: Content,
+        checkpoint: bool,
+    },
     Cut,
     BeginSynchronization,
     CancelSynchronization,
@@ -50,6 +54,8 @@ pub struct Script {
     pub points: BTreeMap<Epoch, Content>,
     /// The manifests of epochs that consist of scripted deltas alone.
     pub manifests: BTreeMap<Epoch, Manifest>,
+    /// What the target holds when it is fenced.
+    pub fenced: Option<Content>,
 }
 
 /// The pair that all scripts are for.
@@ -127,7 +133,8 @@ pub struct Author {
 
 impl Author {
     pub fn new(seed: u64) -> Self {
-        let script = Script { steps: Vec::new(), points: BTreeMap::new(), manifests: BTreeMap::new() };
+        let script =
+            Script { steps: Vec::new(), points: BTreeMap::new(), manifests: BTreeMap::new(), fenced: None };
         Self {
             random: Random::with_seed(seed),
             script,
@@ -216,7 +223,8 @@ impl Author {
             self.change();
         }
         self.manifest = None;
-        self.push(Step::Bring(Rc::new(self.content.clone())));
+        let checkpoint = self.random.happens(50);
+        self.push(Step::Bring { content: Rc::new(self.content.clone()), checkpoint });
     }
 
     pub fn begin_synchronization(&mut self) {
@@ -233,6 +241,7 @@ impl Author {
     }
 
     pub fn fence(&mut self) {
+        self.script.fenced = Some(Rc::new(self.content.clone()));
         self.push(Step::Fence);
     }
 

@@ -1,6 +1,5 @@
 //! The disk and the retention volume of a [`World`], as the data path knows them.
 
-use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -164,13 +163,11 @@ impl VolumeFile for File {
         (Ok(()), buffer)
     }
 
-    fn flush(&self) -> impl Future<Output = io::Result<()>> {
-        async move {
-            if strikes(&mut self.world.borrow_mut().faults.journal_flushes) {
-                return Err(io::Error::other("a simulated fault"));
-            }
-            flush(&self.world, self.inode).await;
-            Ok(())
+    async fn flush(&self) -> io::Result<()> {
+        if strikes(&mut self.world.borrow_mut().faults.journal_flushes) {
+            return Err(io::Error::other("a simulated fault"));
         }
+        flush(&self.world, self.inode).await;
+        Ok(())
     }
 }

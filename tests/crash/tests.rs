@@ -5,7 +5,7 @@ use super::script::life;
 use super::world::Lies;
 use crate::fixture::Random;
 
-/// Cuts that are tried when nothing else is said: about a minute of one core.
+/// Cuts that are tried when nothing else is said: about half a minute of one core.
 const CUTS: u64 = 10_000;
 
 /// `FAILBACK_CRASH_CUTS=N` tries N of them.

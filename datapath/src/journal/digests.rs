@@ -12,6 +12,7 @@
 //! nothing either: whoever needs a digest then reads the target, so a page that a
 //! crash tore costs time, never truth.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -31,8 +32,8 @@ const PAGE_HEADER: usize = 64;
 /// Digests of a page.
 pub(super) const PAGE_DIGESTS: u64 = ((BLOCK - PAGE_HEADER) / Digest::BYTES) as u64;
 const FIRST_PAGE: u64 = 2;
-/// Pages that are read, changed and written at once: 64 KiB, so that scattered
-/// changes do not rewrite the file, and neighbours still share an operation.
+/// Pages that are read and changed at once: 64 KiB, so that scattered changes do
+/// not read the file, and neighbours still share an operation.
 const PAGES_AT_ONCE: u64 = 16;
 
 /// A page of digests.
@@ -188,7 +189,8 @@ impl<V: Volume> DigestFile<V> {
 
     /// Takes in entries, ascending; [`Update::end`] writes the last of them.
     pub fn update<'a>(&'a self, files: &'a Files<V>) -> Result<Update<'a, V>, Error> {
-        Ok(Update { digests: self, files, lease: files.lease()?, loaded: None, dirty: false })
+        let (lease, spare) = (files.lease()?, files.lease()?);
+        Ok(Update { digests: self, files, lease, spare, loaded: None, changed: None })
     }
 
     /// Makes what was taken in durable, and says up to which epoch it goes.
@@ -221,9 +223,12 @@ pub(super) struct Update<'a, V: Volume> {
     digests: &'a DigestFile<V>,
     files: &'a Files<V>,
     lease: Lease<'a>,
+    /// The pages before those in hand, while they are written.
+    spare: Lease<'a>,
     /// The pages in hand: the first, and how many.
     loaded: Option<(u64, u64)>,
-    dirty: bool,
+    /// The first and the last of them that were changed.
+    changed: Option<(u64, u64)>,
 }
 
 impl<V: Volume> Update<'_, V> {
@@ -238,19 +243,26 @@ impl<V: Volume> Update<'_, V> {
             Some((first, count)) if (first..first + count).contains(&page) => first,
             _ => self.load(page).await?,
         };
+        self.changed = Some((self.changed.map_or(page, |(first, _)| first), page));
         let start = to_usize(page - first) * BLOCK;
         let mut page = DigestPage(&mut self.lease.bytes_mut()[start..start + BLOCK]);
         page.set(to_usize(chunk % PAGE_DIGESTS), entry.new);
-        self.dirty = true;
         Ok(())
     }
 
+    /// Reads the pages around `page`, while those that were in hand are written.
     async fn load(&mut self, page: u64) -> Result<u64, Error> {
-        self.write().await?;
         let first = page / PAGES_AT_ONCE * PAGES_AT_ONCE;
         let count = (self.digests.chunks.div_ceil(PAGE_DIGESTS) - first).min(PAGES_AT_ONCE);
         let length = to_usize(count) * BLOCK;
-        let read = self.lease.read(&*self.digests.file, (FIRST_PAGE + first) * to_u64(BLOCK), length).await;
+        let (position, range) = self.seal();
+        std::mem::swap(&mut self.lease, &mut self.spare);
+        let file = &*self.digests.file;
+        let write =
+            async { if range.is_empty() { Ok(()) } else { self.spare.write(file, position, range).await } };
+        let read = self.lease.read(file, (FIRST_PAGE + first) * to_u64(BLOCK), length);
+        let (written, read) = tokio::join!(write, read);
+        written.map_err(|source| Error::file(FILE, "write", source))?;
         read.map_err(|source| Error::file(FILE, "read", source))?;
         for (number, bytes) in (first..).zip(self.lease.bytes_mut()[..length].chunks_exact_mut(BLOCK)) {
             DigestPage::open(bytes, number, self.files.identity.seed);
@@ -259,21 +271,28 @@ impl<V: Volume> Update<'_, V> {
         Ok(first)
     }
 
-    async fn write(&mut self) -> Result<(), Error> {
-        let Some((first, count)) = self.loaded.take().filter(|_| self.dirty) else { return Ok(()) };
-        let length = to_usize(count) * BLOCK;
-        for (number, bytes) in (first..).zip(self.lease.bytes_mut()[..length].chunks_exact_mut(BLOCK)) {
+    /// Puts the pages in hand away: where those that changed are to be written,
+    /// and which bytes of the buffer they are.
+    fn seal(&mut self) -> (u64, Range<usize>) {
+        let Some(((loaded, _), (first, last))) = self.loaded.take().zip(self.changed.take()) else {
+            return (0, 0..0);
+        };
+        let range = to_usize(first - loaded) * BLOCK..to_usize(last + 1 - loaded) * BLOCK;
+        let pages = self.lease.bytes_mut()[range.clone()].chunks_exact_mut(BLOCK);
+        for (number, bytes) in (first..).zip(pages) {
             DigestPage(bytes).seal(number, self.files.identity.seed);
             self.files.uncache((self.digests.id, u32::try_from(number).unwrap_or(u32::MAX)));
         }
-        self.dirty = false;
-        let position = (FIRST_PAGE + first) * to_u64(BLOCK);
-        let written = self.lease.write(&*self.digests.file, position, 0..length).await;
-        written.map_err(|source| Error::file(FILE, "write", source))
+        ((FIRST_PAGE + first) * to_u64(BLOCK), range)
     }
 
     /// Writes the last pages.
     pub async fn end(mut self) -> Result<(), Error> {
-        self.write().await
+        let (position, range) = self.seal();
+        if range.is_empty() {
+            return Ok(());
+        }
+        let written = self.lease.write(&*self.digests.file, position, range).await;
+        written.map_err(|source| Error::file(FILE, "write", source))
     }
 }

@@ -103,6 +103,7 @@ impl<V: Volume> Journal<V> {
         for name in &leftovers {
             files.remove(name)?;
         }
+        Log::flush_tail(&files, &segments).await?;
         let number = shelf.newest().map_or(Epoch::FIRST, |table| table.header.last.next());
         let session = start.map_or(0, |start| start.session);
         let mut replay = Replay { open: OpenEpoch::new(number), uncertain: VecDeque::new(), session };
@@ -114,7 +115,7 @@ impl<V: Volume> Journal<V> {
             files.flush_names()?;
         }
         let at = super::LogPosition { session: tail.at.session + 1, ..tail.at };
-        let log = Log::resume(&files, pair.segment_bytes, segments, at).await?;
+        let log = Log::resume(&files, pair.segment_bytes, segments, at)?;
         let suspect = replay.suspect();
         let mut open = replay.open;
         open.doubt(&files, &suspect).await?;

@@ -59,9 +59,20 @@ impl<V: Volume> Log<V> {
         Ok(log)
     }
 
-    /// The log that ends at `at`; what lies before is flushed now, in case it
-    /// was only in the page cache of a process that is gone.
-    pub async fn resume(
+    /// Makes durable what lies in the last segments, in case it is only in a cache
+    /// since its process is gone. Nothing may be made of a record before: an index
+    /// that outlives the images it points to would hide that they are lost.
+    pub async fn flush_tail(files: &Files<V>, segments: &Segments) -> Result<(), Error> {
+        // The last one may be no more than a name.
+        for name in segments.keys().rev().take(2).map(|number| segment_name(*number)) {
+            let file = files.volume.open(&name, true).map_err(|source| Error::file(&name, "open", source))?;
+            file.flush().await.map_err(|source| Error::file(&name, "flush", source))?;
+        }
+        Ok(())
+    }
+
+    /// The log that ends at `at`, after [`Self::flush_tail`].
+    pub fn resume(
         files: &Files<V>,
         segment_bytes: u32,
         segments: Segments,
@@ -69,9 +80,7 @@ impl<V: Volume> Log<V> {
     ) -> Result<Self, Error> {
         let name = segment_name(at.segment);
         let file = files.volume.open(&name, true).map_err(|source| Error::file(&name, "open", source))?;
-        let mut log = Self { file: Rc::new(file), segment_bytes, segments, at, proven: 0, broken: false };
-        log.flush().await?;
-        Ok(log)
+        Ok(Self { file: Rc::new(file), segment_bytes, segments, at, proven: at.position, broken: false })
     }
 
     fn new_file(

@@ -199,11 +199,26 @@ impl<'a, V: Volume> Scan<'a, V> {
             }
             return damaged(number, 0, "its first record is gone, and later ones were written after it");
         };
-        if end_of_last != at.position || (self.anchored && frame.at.previous != at.previous) {
+        self.give_up_after(end_of_last, &frame);
+        if end_of_last != self.at.position || (self.anchored && frame.at.previous != self.at.previous) {
             return damaged(at.segment, at.position, "a record is gone that the next segment continues");
         }
         (self.at.segment, self.at.position, self.proven) = (number, 0, 0);
         Ok(true)
+    }
+
+    /// Drops records that an earlier open gave up as a torn tail, and that were not
+    /// written over since: what came next did not fit in their segment. Their heads
+    /// are valid, but the next segment continues the record before them.
+    fn give_up_after(&mut self, end: u32, next: &Frame) {
+        let is_first_given_up = |placed: &Placed| {
+            let at = placed.frame.at;
+            at.position == end && (at.sequence, at.previous) == (next.at.sequence, next.at.previous)
+        };
+        if let Some(kept) = self.unproven.iter().position(is_first_given_up) {
+            self.at = self.unproven[kept].frame.at;
+            self.unproven.truncate(kept);
+        }
     }
 
     /// Makes sure that nothing after `at` proves that there was more.

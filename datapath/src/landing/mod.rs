@@ -1,13 +1,19 @@
 //! Onto the target: write, zero, flush, and remember how far it got.
 //!
-//! In: extents with their bytes, zero ranges, finished segments. Out: a durable
-//! target, and a cursor behind which everything is on it. Invariants: the cursor
+//! In: extents with their bytes, zero ranges, finished segments; in `replica`,
+//! deltas, offers and cuts. Out: a durable target, and a cursor behind which
+//! everything is on it; in `replica`, recovery points. Invariants: the cursor
 //! moves only after a flush that began after its segments were written; a
 //! target that is being changed is marked as unfinished before the first byte
 //! is written, and the mark goes only after the last flush; a disk that a master
 //! target owns is written by nobody else. Never: reads the
-//! source, decides what differs.
+//! source, decides what differs from it for a run.
 //! Limits: `limits::QUEUE_DEPTH` writes in flight a lane, `limits::CHECKPOINT_EVERY`.
+//!
+//! ```text
+//! a run:           resync ──> Writer ──> target          Checkpoint, Mark: how far, unfinished
+//! live protection: deltas ──> Replica ──> journal ──> target ──> point     Owner: whose it is
+//! ```
 
 pub mod replica;
 

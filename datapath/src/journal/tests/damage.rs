@@ -139,3 +139,45 @@ fn a_torn_segment_that_was_being_made_is_given_up() {
     let point = point(&opened, 9000);
     now(opened.close_epoch(point)).expect("it goes on");
 }
+
+/// The torn batch keeps its place, because the one after it needs a new segment:
+/// its head is still valid, and the log goes on elsewhere.
+#[test]
+fn a_torn_tail_that_was_not_written_over_stays_given_up() {
+    let volume = Memory::default();
+    // Room for two batches and one short of a third.
+    let mut journal = now(Journal::create(volume.clone(), pair(500, 128 << 10))).expect("created");
+    let first = point(&journal, 1000);
+    now(journal.close_epoch(first)).expect("closed");
+    append(&mut journal, 1, 1);
+    let torn = journal.log.at.position as usize;
+    append(&mut journal, 1, 2);
+    drop(journal);
+    volume.change(SEGMENT, |bytes| bytes[torn + 4096 + 100] ^= 1);
+    let (mut opened, recovery) = open(&volume).expect("a torn tail");
+    assert_eq!(opened.log.at.position as usize, torn);
+    assert!(recovery.torn_bytes > 0);
+    let mut large = opened.batch().expect("memory");
+    large.belongs_to(DeltaNumber(2));
+    let digester = opened.pair().digester();
+    for chunk in 100..130 {
+        let old = content(chunk, 1, 4096);
+        large.keep(chunk, &old, digester.digest(&old), digester.digest(&old)).expect("room");
+    }
+    now(opened.append(&mut large)).expect("in a segment of its own");
+    now(opened.flush()).expect("flushed");
+    assert_eq!(opened.log.at.segment, 2);
+    drop(opened);
+    let (mut opened, recovery) = open(&volume).expect("the torn tail is given up still");
+    let expected = (10..20).chain(100..130).collect();
+    assert_eq!(recovery.suspect, expected);
+    let second = point(&opened, 2000);
+    now(opened.close_epoch(second)).expect("it goes on");
+    let (opened, _) = open(&volume).expect("whole");
+    assert_eq!(opened.points().count(), 2);
+    // What the next segment continues must be there all the same.
+    drop(opened);
+    volume.remove("epoch-000000000002.index").expect("there");
+    volume.change(SEGMENT, |bytes| bytes[torn - 10 * 4096 - 4096 + 8] ^= 1);
+    assert!(matches!(open(&volume), Err(Error::Damaged { .. })));
+}

@@ -11,12 +11,15 @@ use crate::pipeline::{Pool, PooledBuffer};
 use crate::ring::{self, Task};
 use crate::unit::Extent;
 
+/// A read in flight: `None` where its buffer was lost with the ring.
+type Read = Task<(Option<Result<(), disk::Error>>, PooledBuffer)>;
+
 /// Reads the extents of a plan, each at most a window, in their order.
 pub(super) struct Reading<B, Plan> {
     disk: Rc<B>,
     plan: Plan,
     pool: Pool,
-    ahead: VecDeque<(Extent, Task<(Option<Result<(), disk::Error>>, PooledBuffer)>)>,
+    ahead: VecDeque<(Extent, Read)>,
 }
 
 impl<B: Blocks + 'static, Plan: Iterator<Item = Extent>> Reading<B, Plan> {
