@@ -20,6 +20,7 @@ mod demo;
 mod fixture;
 mod house;
 mod network;
+mod protection;
 mod quiesce;
 mod replica;
 mod sync;

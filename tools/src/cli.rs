@@ -30,6 +30,10 @@ pub enum Command {
     Pair(Pair),
     /// Inspect, make, attach and detach disk images.
     Image(Image),
+    /// Say what this machine can do to protect its disks.
+    Agent(crate::command::agent::Agent),
+    /// List and show the recovery points of protected disks.
+    Points(crate::command::points::Points),
     /// Measure on this host what `sync` is made of: each stage alone, and the whole.
     Bench(crate::command::bench::Bench),
     /// Show all of it on a disk made for the purpose: copy, change, copy again, check.

@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         cli::Command::Serve(serve) => command::serve::run(&serve),
         cli::Command::Pair(pair) => command::pair::run(&pair),
         cli::Command::Image(image) => command::image::run(&image.command),
+        cli::Command::Agent(agent) => command::agent::run(&agent),
+        cli::Command::Points(points) => command::points::run(&points),
         cli::Command::Bench(bench) => command::bench::run(&bench),
         cli::Command::Demo(demo) => command::demo::run(&demo),
         cli::Command::FreezeWatchdog(watchdog) => command::freeze_watchdog::run(&watchdog),

@@ -1,0 +1,151 @@
+//! What this machine can do, disk by disk, and why not.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use failback_datapath::quiesce::FreezePlan;
+use failback_datapath::track::{self, Device, Fact};
+use failback_datapath::unit::ChunkSize;
+use indicatif::BinaryBytes;
+use serde_json::json;
+
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// Drivers whose devices hold nothing of their own: they are protected by what
+/// they rest on, or forgotten at the next boot.
+const NO_DISKS: [&str; 7] = ["loop", "ram", "zram", "dm-", "md", "sr", "fd"];
+
+/// What was found about one disk.
+struct Findings {
+    disk: PathBuf,
+    size_bytes: Option<u64>,
+    facts: Vec<Fact>,
+    /// Filesystems that a cut freezes, top first; or why that cannot be said.
+    frozen: Result<Vec<String>, String>,
+    /// What writes on through a freeze; the last look before the thaw decides.
+    unquiesced: Vec<String>,
+}
+
+/// Looks at `disks`, or at all of the machine.
+pub fn run(disks: &[PathBuf], output: &Output) -> Result<(), (Exit, String)> {
+    let disks = if disks.is_empty() { all_disks(Path::new("/sys/block")) } else { Ok(disks.to_vec()) };
+    let disks = disks.map_err(|error| (Exit::Failed, format!("/sys/block cannot be read: {error}")))?;
+    if disks.is_empty() {
+        return Err((Exit::Refused, "no disk found; name one".to_owned()));
+    }
+    for disk in &disks {
+        let found = Findings::of(disk);
+        output.line(&found.text(), || found.event());
+    }
+    Ok(())
+}
+
+/// The disks of the machine that hold something of their own.
+fn all_disks(blocks: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut disks = Vec::new();
+    for entry in fs::read_dir(blocks)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let sectors = fs::read_to_string(entry.path().join("size")).unwrap_or_default();
+        let is_empty = sectors.trim() == "0";
+        if !is_empty && !NO_DISKS.iter().any(|prefix| is_of(&name, prefix)) {
+            // The kernel writes `!` for the `/` of names such as cciss/c0d0.
+            disks.push(Path::new("/dev").join(name.replace('!', "/")));
+        }
+    }
+    disks.sort();
+    Ok(disks)
+}
+
+/// Whether `name` is one of `prefix` with a number: `md0`, but not `mdsomething`.
+fn is_of(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+impl Findings {
+    fn of(disk: &Path) -> Self {
+        let facts = track::facts(disk);
+        let device = Device::find(disk).ok();
+        let plan = match &device {
+            Some(device) => FreezePlan::of(&[device.number]).map_err(|error| error.to_string()),
+            None => Err("it is no disk that can be followed".to_owned()),
+        };
+        let unquiesced = plan.iter().flat_map(|plan| plan.unquiesced().iter().map(ToString::to_string));
+        Self {
+            disk: disk.to_owned(),
+            size_bytes: device.map(|device| device.size_bytes),
+            facts,
+            unquiesced: unquiesced.collect(),
+            frozen: plan.map(|plan| plan.superblocks().iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    /// How its changes can be found.
+    fn tracking(&self) -> &'static str {
+        if self.facts.iter().all(|fact| fact.is_met || !fact.is_required) { "ebpf" } else { "digest" }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![self.disk.display().to_string()];
+        if let Some(size) = self.size_bytes {
+            let chunk = ChunkSize::for_disk(size);
+            lines.push(format!("  size:      {}, in chunks of {chunk}", BinaryBytes(size)));
+        }
+        let how = match self.tracking() {
+            "ebpf" => "eBPF: changes are known as they are made",
+            _ => "digests: every cycle reads the whole disk",
+        };
+        lines.push(format!("  tracking:  {how}"));
+        for fact in &self.facts {
+            let met = match (fact.is_met, fact.is_required) {
+                (true, _) => "yes",
+                (false, true) => "NO",
+                (false, false) => "no",
+            };
+            lines.push(format!("    {met:<4} {}: {}", fact.what, fact.detail));
+        }
+        match &self.frozen {
+            Ok(frozen) if frozen.is_empty() => lines.push("  freeze:    nothing is mounted on it".to_owned()),
+            Ok(frozen) => lines.push(format!("  freeze:    {}", frozen.join(", then "))),
+            Err(reason) => lines.push(format!("  freeze:    not known: {reason}")),
+        }
+        for writer in &self.unquiesced {
+            lines.push(format!("  writes on: {writer}"));
+        }
+        lines.join("\n")
+    }
+
+    fn event(&self) -> serde_json::Value {
+        let facts = self.facts.iter().map(|fact| {
+            json!({"what": fact.what, "met": fact.is_met, "required": fact.is_required, "detail": fact.detail})
+        });
+        json!({
+            "event": "disk", "disk": self.disk.display().to_string(), "size_bytes": self.size_bytes,
+            "chunk_bytes": self.size_bytes.map(|size| ChunkSize::for_disk(size).bytes()),
+            "tracking": self.tracking(), "facts": facts.collect::<Vec<_>>(),
+            "freezes": self.frozen.as_ref().ok(), "freezes_unknown": self.frozen.as_ref().err(),
+            "unquiesced": self.unquiesced,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_holds_something_of_its_own_is_a_disk() {
+        let folder = tempfile::tempdir().expect("a scratch directory");
+        for (name, sectors) in [("sda", "8"), ("loop0", "8"), ("dm-0", "8"), ("md127", "8"), ("sdb", "0")] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+            fs::write(folder.path().join(name).join("size"), format!("{sectors}\n")).expect("a file");
+        }
+        for name in ["cciss!c0d0", "mdisk"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        let found = all_disks(folder.path()).expect("it can be read");
+        assert_eq!(found, ["/dev/cciss/c0d0", "/dev/mdisk", "/dev/sda"].map(PathBuf::from));
+    }
+}
