@@ -25,7 +25,7 @@ fn a_request_that_drips_is_not_waited_for() {
         peer.expect(HELLO).await;
         let request = control(OPEN, &open("far", 1 << 20));
         let (begin, rest) = request.split_at(25);
-        peer.say(&[&hello(1, 1)[..], begin].concat()).await;
+        peer.say(&[&hello(2, 2)[..], begin].concat()).await;
         for byte in rest.iter().take(DROPS) {
             peer.say(&[*byte]).await;
             tokio::time::sleep(DROP_EVERY).await;

@@ -32,7 +32,7 @@ fn a_client_that_leaves_at_any_byte_does_no_harm() {
     let (away, address) = (&victim.hosts.away, victim.server.address());
     // It writes what is there already, so whatever came is right.
     let source = std::fs::read(away.path("source")).expect("it was saved");
-    let opening = [hello(1, 1), control(OPEN, &open("far", SIZE))];
+    let opening = [hello(2, 2), control(OPEN, &open("far", SIZE))];
     let run = [
         control(START, &start(SIZE)),
         data(0, &source[..65_536]),
@@ -119,12 +119,12 @@ fn a_second_lane_that_leaves_at_any_byte_does_no_harm() {
     ];
     let second = [&second[..], &[segment_done(1), end()]].concat();
     // While it joins.
-    for cut in cuts(&[hello(1, 1), control(JOIN, &json!({"session": vec![0; 16], "lane": 1}))]) {
+    for cut in cuts(&[hello(2, 2), control(JOIN, &json!({"session": vec![0; 16], "lane": 1}))]) {
         let left = ring::run(async {
             let (_leader, session) = begin(&victim).await;
             let mut peer = RawPeer::connect(away, address).await.expect("the server lets a paired client in");
             peer.expect(HELLO).await;
-            let joining = [hello(1, 1), control(JOIN, &json!({"session": session, "lane": 1}))].concat();
+            let joining = [hello(2, 2), control(JOIN, &json!({"session": session, "lane": 1}))].concat();
             peer.say(&joining[..cut.min(joining.len())]).await;
         });
         left.expect("there is io_uring");

@@ -31,13 +31,13 @@ impl Script {
         match self {
             Self::Hello(bytes) => peer.say(&bytes).await,
             Self::Opened(bytes) => {
-                peer.say(&hello(1, 1)).await;
+                peer.say(&hello(2, 2)).await;
                 peer.expect(HELLO).await;
                 peer.expect(OPEN).await;
                 peer.say(&bytes).await;
             }
             Self::Run(bytes) => {
-                peer.say(&hello(1, 1)).await;
+                peer.say(&hello(2, 2)).await;
                 peer.expect(HELLO).await;
                 peer.expect(OPEN).await;
                 peer.say(&opened(SIZE)).await;

@@ -27,7 +27,7 @@ pub(super) async fn join(host: &Scratch, victim: &Victim, session: &Value, lane:
     let connected = RawPeer::connect(host, victim.server.address()).await;
     let mut peer = connected.expect("the server lets a paired client in");
     peer.expect(HELLO).await;
-    peer.say(&[hello(1, 1), control(JOIN, &json!({"session": session, "lane": lane}))].concat()).await;
+    peer.say(&[hello(2, 2), control(JOIN, &json!({"session": session, "lane": lane}))].concat()).await;
     peer
 }
 

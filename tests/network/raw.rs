@@ -156,7 +156,7 @@ impl RawPeer {
     pub async fn open(host: &Scratch, address: &str, open: &Value) -> Result<Self, Value> {
         let mut peer = Self::connect(host, address).await.expect("the server lets a paired client in");
         peer.expect(HELLO).await;
-        peer.say(&[hello(1, 1), control(OPEN, open)].concat()).await;
+        peer.say(&[hello(2, 2), control(OPEN, open)].concat()).await;
         let answer = peer.hear().await.expect("the server answers");
         match answer.kind {
             OPENED => Ok(peer),
