@@ -57,14 +57,8 @@ fn hold(scratch: &Scratch, disk: &Followed) -> Running {
     running
 }
 
-#[test]
-fn an_agent_killed_at_any_moment_loses_nothing() {
-    let Some(()) = need(&[LoopDevices, Tracking, Program("fio")]) else { return };
-    let (scratch, _noise, mut random) = (Scratch::new(), Noise::new(), Random::new());
-    let mut disk = Followed::new(&scratch, "held", 64 * MIB, 4096);
-    disk.place = Place::on(&scratch.folder("bpf"), "held", scratch.path("held.lock"));
-    let before = disk.digests();
-    let mut agent = hold(&scratch, &disk);
+/// Writes `mebibytes` of 4 KiB here and there, with eight writes in flight.
+fn churn(disk: &Followed, mebibytes: u64) -> Running {
     let mut writer = program("fio");
     writer.args([
         "--name=churn",
@@ -74,8 +68,19 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
         "--iodepth=8",
         "--bs=4k",
     ]);
-    writer.args([&*amount(64), "--randrepeat=0"]).arg(format!("--filename={}", disk.device.path().display()));
-    let writer = Running::start(&mut writer);
+    writer.args([&*amount(mebibytes), "--randrepeat=0"]);
+    Running::start(writer.arg(format!("--filename={}", disk.device.path().display())))
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_loses_nothing() {
+    let Some(()) = need(&[LoopDevices, Tracking, Program("fio")]) else { return };
+    let (scratch, _noise, mut random) = (Scratch::new(), Noise::new(), Random::new());
+    let mut disk = Followed::new(&scratch, "held", 64 * MIB, 4096);
+    disk.place = Place::on(&scratch.folder("bpf"), "held", scratch.path("held.lock"));
+    let before = disk.digests();
+    let mut agent = hold(&scratch, &disk);
+    let writer = churn(&disk, 64);
     for _ in 0..8 {
         std::thread::sleep(Duration::from_millis(random.below(120)));
         agent.kill();
@@ -105,17 +110,7 @@ fn an_upgrade_replaces_the_programs_at_work() {
     let disk = Followed::new(&scratch, "upgraded", 64 * MIB, 4096);
     let before = disk.digests();
     let mut tracker = disk.install();
-    let mut writer = program("fio");
-    writer.args([
-        "--name=churn",
-        "--rw=randwrite",
-        "--direct=1",
-        "--ioengine=libaio",
-        "--iodepth=8",
-        "--bs=4k",
-    ]);
-    writer.args([&*amount(48), "--randrepeat=0"]).arg(format!("--filename={}", disk.device.path().display()));
-    let writer = Running::start(&mut writer);
+    let writer = churn(&disk, 48);
     for version in 0..5 {
         // Word 7: the digest of the programs, here that of another agent.
         header(&disk).words()[7].store(version, SeqCst);
