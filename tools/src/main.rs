@@ -8,6 +8,8 @@
 
 mod cli;
 mod command;
+mod config;
+mod control;
 mod exit;
 mod output;
 mod paths;
