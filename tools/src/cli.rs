@@ -34,6 +34,8 @@ pub enum Command {
     Agent(crate::command::agent::Agent),
     /// List and show the recovery points of protected disks.
     Points(crate::command::points::Points),
+    /// Show what the files and maps of live protection hold.
+    Inspect(crate::command::inspect::Inspect),
     /// Measure on this host what `sync` is made of: each stage alone, and the whole.
     Bench(crate::command::bench::Bench),
     /// Show all of it on a disk made for the purpose: copy, change, copy again, check.

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         cli::Command::Image(image) => command::image::run(&image.command),
         cli::Command::Agent(agent) => command::agent::run(&agent),
         cli::Command::Points(points) => command::points::run(&points),
+        cli::Command::Inspect(inspect) => command::inspect::run(&inspect),
         cli::Command::Bench(bench) => command::bench::run(&bench),
         cli::Command::Demo(demo) => command::demo::run(&demo),
         cli::Command::FreezeWatchdog(watchdog) => command::freeze_watchdog::run(&watchdog),
