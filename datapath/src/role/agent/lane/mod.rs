@@ -1,26 +1,40 @@
 //! A protected disk on a thread and a ring of its own: the table says what
 //! follows, this does it.
+//!
+//! In: changes, orders, answers of the target. Out: deltas, reports, news.
+//! Invariants: whatever was under way when a connection breaks is marked again,
+//! and offered before it is trusted. Never: decides what the table decides.
+//! Limits: `limits::RECONNECT_AFTER_MAX` between two attempts to connect.
+//!
+//! ```text
+//! run ── connect ── turn, turn, … (work) ── obey (cutting)
+//!  ▲        │
+//!  └─ pause ┘ every error that is got over
+//! ```
+
+mod cutting;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::order::{CutLabel, LaneEnd, LaneHandle, Order, Report, ends};
-use super::outbox::Outbox;
+use super::order::{LaneEnd, LaneHandle, Order, Report, ends};
 use super::remainder::Remainder;
-use super::round::Source;
+use super::reserve::Reserve;
 use super::session::{Session, Welcome};
-use crate::delta::Shape;
-use crate::disk::RingDisk;
+use super::status::{Count, LaneStatus, NewestPoint};
+use crate::disk::WriteMark;
 use crate::error::{Remediable, Remedy};
 use crate::limits;
-use crate::pipeline::{Cancel, Compression, Throttle};
+use crate::pipeline::{Cancel, Compression, Load};
 use crate::ring;
 use crate::role::table::Table;
-use crate::role::{Disk, DiskAction, DiskEvent, Error};
-use crate::track::{ChangeSource, ChunkSet};
-use crate::unit::{Epoch, Extent, to_usize};
+use crate::role::{Disk, DiskAction, DiskEvent, Error, Reason};
+use crate::telemetry::Notice;
+use crate::track::{ChangeSource, ChunkSet, Doubt};
+use crate::unit::Epoch;
 use crate::wire::{Intent, Position, Protect, Protecting, Remote};
 
 /// How a disk is protected.
@@ -32,55 +46,90 @@ pub struct LaneSettings {
     pub protect: Protect,
     /// How deltas are packed.
     pub compression: Compression,
-    /// How fast the disk is read, shared by whoever shares it.
-    pub throttle: Throttle,
+    /// What the lane may take from the machine, shared by whoever shares it.
+    pub load: Load,
     /// Rounds begin no more often than this.
     pub cycle: Duration,
-    /// Memory for what is read while the machine is frozen.
-    pub remainder_bytes: u64,
+    /// Memory for what is read while the machine is frozen, shared likewise.
+    pub reserve: Reserve,
+    /// What follows a doubt.
+    pub on_doubt: OnDoubt,
+}
+
+/// What follows a doubt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDoubt {
+    /// The disk is compared with its target at once.
+    #[default]
+    Resync,
+    /// It waits for an operator.
+    Stop,
+}
+
+/// What a lane tells of its disk while it works.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// It stands elsewhere; why, where there is something to say.
+    Became(Disk, Option<&'a str>),
+    /// An error that the lane gets over, or waits out.
+    Trouble(&'a Error),
+    /// Something worth knowing.
+    Notice(Notice),
+}
+
+/// How a lane ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LaneEnding {
+    /// It was told to.
+    Stopped,
+    /// The target takes nothing more.
+    Fenced,
+    /// The disk is another one, or of another size: it must be opened anew.
+    Changed(Doubt),
 }
 
 /// A protected disk.
-pub struct Lane<C> {
+pub struct Lane {
     settings: LaneSettings,
     disk: Arc<crate::disk::Disk>,
-    changes: C,
+    changes: Box<dyn ChangeSource + Send>,
     end: LaneEnd,
     state: Disk,
-    /// The epoch whose cut is sent and whose point is not yet heard of.
-    awaiting: Option<Epoch>,
+    /// The epoch whose cut is sent and whose point is not yet heard of, and when
+    /// its cut was.
+    awaiting: Option<(Epoch, u64)>,
     /// Chunks that the target may hold already: offered, not sent.
     doubtful: ChunkSet,
     remainder: Remainder,
-    observe: Box<dyn Fn(&Error) + Send>,
+    /// The last time that the whole disk was passed, where changes are not known.
+    pass: Option<Pass>,
+    /// A doubt that marking everything does not make good.
+    changed: Option<Doubt>,
+    observe: Box<dyn Fn(News<'_>) + Send>,
 }
 
-/// What lasts as long as a connection.
-struct Work {
-    session: Session,
-    outbox: Outbox,
-    source: Source,
-    round_due: Instant,
-    /// Drained during a cut.
-    held: ChunkSet,
-    /// Drained and not read yet.
-    pending: ChunkSet,
+/// A pass over the whole disk of a source that does not know what changed.
+struct Pass {
+    /// What the disk had shown of its writes before the pass.
+    before: WriteMark,
+    took: Duration,
 }
 
-impl<C: ChangeSource> Lane<C> {
-    /// A lane for `disk`, whose state and position are those that the agent has
-    /// kept; `observe` hears each error that a lane gets over.
+impl Lane {
+    /// A lane for `disk`, of which the agent has kept `status`; `observe` hears
+    /// what happens.
     pub fn new(
         settings: LaneSettings,
         disk: Arc<crate::disk::Disk>,
-        changes: C,
-        state: Disk,
-        observe: impl Fn(&Error) + Send + 'static,
+        changes: Box<dyn ChangeSource + Send>,
+        status: LaneStatus,
+        observe: impl Fn(News<'_>) + Send + 'static,
     ) -> (Self, LaneHandle) {
-        let (handle, end) = ends(&settings.protect.disk, state);
         let chunk = settings.protect.chunk;
+        let state = status.state;
+        let (handle, end) = ends(&settings.protect.disk, disk.size_bytes(), !changes.knows_changes(), status);
         let lane = Self {
-            remainder: Remainder::new(chunk, settings.remainder_bytes.min(limits::REMAINDER_BYTES_MAX)),
+            remainder: Remainder::new(chunk, settings.reserve.clone()),
             doubtful: ChunkSet::empty(chunk.count(disk.size_bytes())),
             settings,
             disk,
@@ -88,6 +137,8 @@ impl<C: ChangeSource> Lane<C> {
             end,
             state,
             awaiting: None,
+            pass: None,
+            changed: None,
             observe: Box::new(observe),
         };
         (lane, handle)
@@ -97,23 +148,32 @@ impl<C: ChangeSource> Lane<C> {
     ///
     /// # Errors
     /// Only where there is no ring: everything else is got over, or waited out.
-    pub fn run(mut self, cancel: &Cancel) -> Result<(), Error> {
+    pub fn run(mut self, cancel: &Cancel) -> Result<LaneEnding, Error> {
+        if let Err(error) = self.settings.load.rank_thread() {
+            let text = format!("the kernel does not rank this agent as asked: {error}");
+            (self.observe)(News::Notice(Notice::new("unranked", text)));
+        }
         ring::run(async {
             self.take_up();
             let mut failures = 0;
-            while !cancel.is_cancelled() && self.state != Disk::Fenced {
+            loop {
+                if let Some(doubt) = self.changed.take() {
+                    return LaneEnding::Changed(doubt);
+                }
+                if self.state == Disk::Fenced {
+                    return LaneEnding::Fenced;
+                }
                 let ended = tokio::select! {
                     ended = self.connect_and_protect(&mut failures) => ended,
-                    () = cancel.cancelled() => return,
+                    () = cancel.cancelled() => return LaneEnding::Stopped,
                 };
                 let Err(error) = ended else { continue };
-                (self.observe)(&error);
-                self.happened(event_of(&error));
+                self.got(&error);
                 let pause = limits::RECONNECT_AFTER * 2_u32.saturating_pow(failures.min(10));
                 failures = failures.saturating_add(1);
                 tokio::select! {
                     () = self.decline_for(pause.min(limits::RECONNECT_AFTER_MAX)) => {}
-                    () = cancel.cancelled() => return,
+                    () = cancel.cancelled() => return LaneEnding::Stopped,
                 }
             }
         })
@@ -122,22 +182,47 @@ impl<C: ChangeSource> Lane<C> {
 
     /// What an earlier agent left in transit may have arrived.
     fn take_up(&mut self) {
-        self.doubtful.insert_all(&self.changes.restart());
+        self.recall();
         if self.state.reason().is_some() {
             self.mark_all();
         }
+        self.measure();
+    }
+
+    /// Marks again what is under way, to be offered.
+    fn recall(&mut self) {
+        let under_way = self.changes.restart();
+        let chunk_bytes = u64::from(self.settings.protect.chunk.bytes());
+        self.end.counters().add(Count::Repeated, under_way.len().saturating_mul(chunk_bytes));
+        self.doubtful.insert_all(&under_way);
+        self.pass = None;
+    }
+
+    /// What an error means for the disk.
+    fn got(&mut self, error: &Error) {
+        (self.observe)(News::Trouble(error));
+        let event = event_of(error);
+        self.end.note(|status| {
+            status.trouble = Some(error.to_string());
+            match (error, event) {
+                (Error::Doubt { doubt, .. }, _) => status.reason = Some(doubt.to_string()),
+                (_, DiskEvent::TurnedAway) => status.reason = Some(error.to_string()),
+                _ => {}
+            }
+        });
+        self.happened(event);
     }
 
     /// Asks the table what follows, and does all of it that needs no connection.
     fn happened(&mut self, event: DiskEvent) -> &'static [DiskAction] {
         let step = self.state.on(event);
-        self.state = step.next;
+        let before = std::mem::replace(&mut self.state, step.next);
         for action in step.actions {
             match action {
                 DiskAction::GiveBack => {
                     self.awaiting = None;
                     self.remainder.clear();
-                    self.doubtful.insert_all(&self.changes.restart());
+                    self.recall();
                 }
                 DiskAction::MarkAll => self.mark_all(),
                 DiskAction::OfferAll => self.doubtful = ChunkSet::full(self.doubtful.universe()),
@@ -146,26 +231,50 @@ impl<C: ChangeSource> Lane<C> {
                 _ => {}
             }
         }
-        self.end.became(self.state);
+        if before != self.state {
+            self.became();
+        }
         step.actions
     }
 
-    /// A doubt that marking cannot make good is found again by the next drain.
-    fn mark_all(&mut self) {
-        drop(self.changes.mark_all());
+    fn became(&mut self) {
+        let state = self.state;
+        let reason = self.end.note(|status| {
+            status.state = state;
+            if !matches!(state, Disk::ResyncRequired(_) | Disk::Synchronizing(_) | Disk::Refused) {
+                status.reason = None;
+            }
+            status.reason.clone()
+        });
+        (self.observe)(News::Became(state, reason.as_deref()));
     }
 
+    fn mark_all(&mut self) {
+        self.pass = None;
+        self.changed = self.changes.mark_all().err();
+    }
+
+    /// Notes what is marked and in transit, for people.
+    fn measure(&self) {
+        let statistics = self.changes.statistics();
+        let bytes = |chunks: u64| chunks.saturating_mul(u64::from(self.settings.protect.chunk.bytes()));
+        let [even, odd] = statistics.in_transit_chunks;
+        self.end.note(|status| {
+            status.dirty_bytes = bytes(statistics.dirty_chunks);
+            status.in_transit_bytes = bytes(even.saturating_add(odd));
+        });
+    }
+
+    /// Takes no part in anything until the pause is over, or an operator says so.
     async fn decline_for(&mut self, pause: Duration) {
         let until = Instant::now() + pause;
         while let Ok(order) = tokio::time::timeout_at(until, self.end.orders.recv()).await {
             match order {
-                Some(Order::Resynchronize) if matches!(self.state, Disk::Refused | Disk::Relocated) => {
-                    self.happened(DiskEvent::Released);
-                    self.end.tell(Report::Resynchronizing);
-                }
                 Some(Order::Resynchronize) => {
-                    self.happened(DiskEvent::ResyncOrdered);
+                    let stopped = matches!(self.state, Disk::Refused | Disk::Relocated);
+                    self.happened(if stopped { DiskEvent::Released } else { DiskEvent::ResyncOrdered });
                     self.end.tell(Report::Resynchronizing);
+                    return;
                 }
                 Some(Order::Void) => self.end.tell(Report::Voided),
                 Some(_) => self.end.tell(Report::Declined),
@@ -174,17 +283,23 @@ impl<C: ChangeSource> Lane<C> {
         }
     }
 
+    /// Whether only an operator lets the disk go on.
+    fn waits_for_operator(&self) -> bool {
+        match self.state {
+            Disk::Refused | Disk::Relocated => true,
+            Disk::ResyncRequired(Reason::Doubt) => self.settings.on_doubt == OnDoubt::Stop,
+            _ => false,
+        }
+    }
+
     async fn connect_and_protect(&mut self, failures: &mut u32) -> Result<(), Error> {
-        if matches!(self.state, Disk::Refused | Disk::Relocated) {
+        if self.waits_for_operator() {
             self.decline_for(limits::RECONNECT_AFTER_MAX).await;
             return Ok(());
         }
-        let intent = match self.state.reason() {
-            Some(reason) => Intent::Synchronize { reason: format!("{reason:?}").to_lowercase() },
-            None => Intent::Continue,
-        };
-        let protect = Protect { intent, ..self.settings.protect.clone() };
-        let (session, protecting) = match Session::open(&self.settings.remote, &protect).await? {
+        let protect = self.greeting();
+        let counters = Arc::clone(self.end.counters());
+        let (session, protecting) = match Session::open(&self.settings.remote, &protect, counters).await? {
             Welcome::Ready(ready) => *ready,
             Welcome::Fenced => {
                 self.fenced();
@@ -195,69 +310,40 @@ impl<C: ChangeSource> Lane<C> {
         let mut work = self.work(session, &protecting)?;
         let event = if protecting.synchronize { DiskEvent::WelcomedAnew } else { DiskEvent::Welcomed };
         let actions = self.happened(event);
+        self.welcomed(&protecting);
         if actions.contains(&DiskAction::SendFence) {
             work.session.send_fence(protecting.newest.unwrap_or(protecting.position.epoch)).await?;
         }
-        self.settings.protect.position = Some(protecting.position);
-        while self.state != Disk::Fenced {
+        while self.state != Disk::Fenced && self.changed.is_none() {
             self.turn(&mut work).await?;
         }
         work.session.close().await;
         Ok(())
     }
 
-    fn work(&self, session: Session, protecting: &Protecting) -> Result<Work, Error> {
-        let chunk = self.settings.protect.chunk;
-        if protecting.chunk != chunk {
-            let reason = format!("it keeps chunks of {}, this disk is tracked by {chunk}", protecting.chunk);
-            return Err(Error::Unfit { peer: self.settings.remote.export().to_owned(), reason });
-        }
-        let shape = Shape { disk_bytes: self.disk.size_bytes(), chunk, algorithm: protecting.digest };
-        let none = ChunkSet::empty(self.doubtful.universe());
-        Ok(Work {
-            session,
-            outbox: Outbox::new(shape, protecting, self.settings.compression),
-            source: Source::new(
-                RingDisk::new(Arc::clone(&self.disk)),
-                self.settings.throttle.clone(),
-                chunk,
-            )?,
-            round_due: Instant::now(),
-            held: none.clone(),
-            pending: none,
-        })
+    /// What the target is told of the disk.
+    fn greeting(&self) -> Protect {
+        let intent = match self.state.reason() {
+            Some(reason) => Intent::Synchronize { reason: reason.name().to_owned() },
+            None => Intent::Continue,
+        };
+        Protect { intent, position: self.position(), ..self.settings.protect.clone() }
     }
 
-    /// One order, one answer, or one round.
-    async fn turn(&mut self, work: &mut Work) -> Result<(), Error> {
-        let sends = matches!(self.state, Disk::Protecting | Disk::AwaitingPoint | Disk::Synchronizing(_));
-        tokio::select! {
-            biased;
-            Some(order) = self.end.orders.recv() => self.obey(order, work).await?,
-            answered = work.session.wait() => answered?,
-            () = tokio::time::sleep_until(work.round_due), if sends => {
-                work.round_due = Instant::now() + self.settings.cycle;
-                self.round(work).await?;
-                if self.state.reason().is_some() {
-                    self.happened(DiskEvent::AllOffered);
-                }
-            }
-        }
-        work.session.look()?;
-        while let Some(point) = work.session.point() {
-            if self.awaiting == Some(point.epoch) {
-                self.awaiting = None;
-                let actions = self.happened(DiskEvent::PointMade);
-                if actions.contains(&DiskAction::Forget) {
-                    self.changes.confirmed(point.epoch.into());
-                }
-                self.end.tell(Report::Point { epoch: point.epoch, chain: point.chain });
-            }
-        }
-        if work.session.fenced {
-            self.fenced();
-        }
-        Ok(())
+    fn welcomed(&self, protecting: &Protecting) {
+        self.end.counters().begin_pass();
+        self.end.note(|status| {
+            status.trouble = None;
+            status.position = Some(protecting.position);
+            let known = status.newest.filter(|newest| Some(newest.epoch) == protecting.newest);
+            let told = protecting.newest.map(|epoch| NewestPoint { epoch, cut_unix_ms: None });
+            status.newest = known.or(told);
+        });
+    }
+
+    /// Where the target stood when it was last heard of.
+    fn position(&self) -> Option<Position> {
+        self.end.note(|status| status.position)
     }
 
     fn fenced(&mut self) {
@@ -265,120 +351,11 @@ impl<C: ChangeSource> Lane<C> {
         self.end.tell(Report::Fenced);
     }
 
-    /// Drains everything that is marked.
-    fn drain(&mut self, epoch: Epoch, into: &mut ChunkSet) -> Result<(), Error> {
-        loop {
-            let drained = self.changes.drain(epoch.into(), u64::MAX, into);
-            let failed = |doubt| Error::Doubt { disk: self.settings.protect.disk.clone(), doubt };
-            if drained.map_err(failed)?.is_complete {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn round(&mut self, work: &mut Work) -> Result<(), Error> {
-        let mut chunks = ChunkSet::empty(self.doubtful.universe());
-        self.drain(work.outbox.epoch(), &mut chunks)?;
-        // A source that does not know what changed offers everything, always.
-        let doubtful = if self.changes.knows_changes() { &self.doubtful } else { &chunks };
-        work.source.send(&chunks, doubtful, &mut work.outbox, &mut work.session).await?;
-        for chunk in chunks.iter() {
-            self.doubtful.remove(chunk);
-        }
-        Ok(())
-    }
-
-    async fn obey(&mut self, order: Order, work: &mut Work) -> Result<(), Error> {
-        let cutting = matches!(self.state, Disk::Cutting | Disk::CuttingForGood);
-        match order {
-            Order::Begin { last } => {
-                let event = if last { DiskEvent::FinalCutBegun } else { DiskEvent::CutBegun };
-                if self.happened(event).contains(&DiskAction::HoldChanges) {
-                    self.end.tell(Report::Ready);
-                }
-            }
-            Order::Round if cutting => {
-                self.round(work).await?;
-                let chunk_bytes = u64::from(self.settings.protect.chunk.bytes());
-                self.end
-                    .tell(Report::Left { bytes: self.changes.dirty_chunks().saturating_mul(chunk_bytes) });
-            }
-            Order::Read if cutting => self.read_remainder(work).await?,
-            Order::Check if cutting => {
-                work.pending.clear();
-                self.drain(work.outbox.epoch(), &mut work.pending)?;
-                work.held.insert_all(&work.pending);
-                let changed = !work.pending.is_empty();
-                self.end.tell(if changed { Report::Changed } else { Report::Unchanged });
-            }
-            Order::Close(label) if cutting => self.close(&label, work).await?,
-            Order::Void => self.void(work),
-            Order::Fence => {
-                if let Some(epoch) = self.final_epoch(work)
-                    && self.happened(DiskEvent::FinalOnAll).contains(&DiskAction::SendFence)
-                {
-                    work.session.send_fence(epoch).await?;
-                }
-            }
-            Order::Resynchronize => {
-                self.happened(DiskEvent::ResyncOrdered);
-                self.end.tell(Report::Resynchronizing);
-                return Err(Error::Ordered);
-            }
-            Order::Round | Order::Read | Order::Check | Order::Close(_) => self.end.tell(Report::Declined),
-        }
-        Ok(())
-    }
-
-    /// The epoch before the open one: the final point.
-    fn final_epoch(&self, work: &Work) -> Option<Epoch> {
-        let is_final = self.state == Disk::AwaitingFinalPoint && self.awaiting.is_none();
-        is_final.then(|| Epoch(work.outbox.epoch().0.saturating_sub(1)))
-    }
-
-    /// Drains and reads while the machine is frozen. Sends nothing, takes no
-    /// memory that was not there before.
-    async fn read_remainder(&mut self, work: &mut Work) -> Result<(), Error> {
-        let mut chunks = std::mem::replace(&mut work.pending, ChunkSet::empty(self.doubtful.universe()));
-        self.drain(work.outbox.epoch(), &mut chunks)?;
-        work.held.insert_all(&chunks);
-        let fits = self.remainder.has_room(chunks.len());
-        let kept = fits && work.source.keep(&chunks, &mut self.remainder).await?.is_ok();
-        self.end.tell(if kept { Report::Read } else { Report::TooMuch });
-        Ok(())
-    }
-
-    async fn close(&mut self, label: &CutLabel, work: &mut Work) -> Result<(), Error> {
-        self.happened(DiskEvent::CutHeld);
-        let size_bytes = self.disk.size_bytes();
-        for (chunk, bytes) in self.remainder.chunks() {
-            let extent: Extent = self.settings.protect.chunk.extent(chunk, size_bytes);
-            let digest = work.outbox.digest(bytes);
-            work.outbox
-                .push(&mut work.session, extent, Some((&bytes[..to_usize(extent.length())], digest)))
-                .await?;
-        }
-        self.remainder.clear();
-        work.held.clear();
-        self.awaiting = Some(work.outbox.cut(&mut work.session, label).await?);
-        Ok(())
-    }
-
-    /// What was drained for the cut is dirty again; the epoch goes on.
-    fn void(&mut self, work: &mut Work) {
-        let event = match self.state {
-            Disk::CuttingForGood | Disk::AwaitingFinalPoint => DiskEvent::ThawedEarly,
-            _ => DiskEvent::CutVoid,
-        };
-        if self.happened(event).contains(&DiskAction::VoidCut) {
-            let (chunk, size_bytes) = (self.settings.protect.chunk, self.disk.size_bytes());
-            let extents: Vec<_> = work.held.iter().map(|index| chunk.extent(index, size_bytes)).collect();
-            self.changes.give_back(&extents);
-            work.held.clear();
-            work.pending.clear();
-            self.remainder.clear();
-        }
-        self.end.tell(Report::Voided);
+    /// Whether what was read last is what the disk holds, or what has changed
+    /// since is marked.
+    fn is_exact(&self) -> bool {
+        self.changes.knows_changes()
+            || self.pass.as_ref().is_some_and(|pass| self.disk.is_unwritten_since(&pass.before))
     }
 }
 
@@ -388,14 +365,5 @@ fn event_of(error: &Error) -> DiskEvent {
         Error::Doubt { .. } => DiskEvent::Doubted,
         Error::Wire(_) | Error::Unfit { .. } if error.remedy() == Remedy::Refused => DiskEvent::TurnedAway,
         _ => DiskEvent::Lost,
-    }
-}
-
-/// The position that a target told last.
-impl<C> Lane<C> {
-    /// Where the target stood when it was last heard of, to be kept by the agent.
-    #[must_use]
-    pub const fn position(&self) -> Option<Position> {
-        self.settings.protect.position
     }
 }
