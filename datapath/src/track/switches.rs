@@ -1,10 +1,10 @@
 //! Whether the kernel shows every task to those who watch it.
 //!
-//! Some do not: while one of certain tasks runs, as a sandbox's own, nothing that
-//! happens on its processor is told to any tracer, and no miss is counted.
-//! An interrupt that arrives then, with the completions that it brings, is unseen
-//! as well. The tracker notices by the kernel's count of sectors (`count`), and
-//! the disk must be resynchronized.
+//! Some do not: while one of certain tasks runs, as a sandbox's own or the idle
+//! one, nothing that happens on its processor is told to any tracer, and no miss
+//! is counted. An interrupt that arrives then, with the completions that it
+//! brings, is unseen as well. The tracker notices by the kernel's count of sectors
+//! (`count`), and the disk must be resynchronized.
 //!
 //! A switch names the task that ends and the one that begins. On each processor
 //! the one that ends is the one that began last:
