@@ -161,7 +161,7 @@ struct Lost;
 
 /// Whether `doubt` is such a loss: true, and noticed as promised. Any other doubt
 /// is false, and so is this one where the kernel shows every task.
-fn is_lost(doubt: &Doubt, tracker: &Tracker) -> bool {
+pub fn is_lost(doubt: &Doubt, tracker: &Tracker) -> bool {
     let counts = tracker.statistics();
     let may_be = matches!(doubt, Doubt::SectorCount { .. }) && hides_tasks();
     assert!(may_be, "a false doubt: {doubt}; {counts:?}");
