@@ -199,6 +199,10 @@ pub const DISCARD_PIECES_MAX: i32 = 256;
 /// counting it: microseconds, unless the thread that does it is put aside.
 pub const COUNT_SETTLES: Duration = Duration::from_millis(100);
 
+/// How long a look at what a machine can do watches switches between tasks, for
+/// those that the kernel hides.
+pub const SWITCHES_WATCHED: Duration = Duration::from_millis(500);
+
 /// Between two looks at a disk that found it still and unchanged, for the
 /// kernel's count to be taken as exact.
 pub const STILL_FOR: Duration = Duration::from_secs(1);

@@ -55,6 +55,8 @@ pub(super) enum Condition {
 pub(super) enum Call {
     /// `(map, key pointer)` → pointer to the value, or 0.
     MapLookup = 1,
+    /// The number of this processor.
+    Processor = 8,
     /// `(buffer, bytes, kernel address)` → 0, or the buffer is zeroed.
     ReadKernel = 113,
 }

@@ -9,8 +9,14 @@
 //! what completed while it was read. When the disk is found still and unchanged
 //! twice, [`limits::STILL_FOR`](crate::limits::STILL_FOR) apart, the lead is exact
 //! from then on, and nothing missed since then stays hidden past the next moment
-//! in which the disk is still. While the kernel does not count (`queue/iostats`
-//! is 0) its lead shrinks, and there is nothing to compare.
+//! in which the disk is still. Where the kernel does not count (`queue/iostats` is
+//! 0) there is nothing to compare: such a disk is not tracked, and one whose count
+//! is turned off is in doubt.
+//!
+//! A completion is unseen for certain where the kernel hides tasks from all
+//! tracers ([`switches`](super::switches)). That is no false alarm: the mark that
+//! such a request had from its issue may have been taken, and its chunk read,
+//! before it was written.
 
 use std::time::Instant;
 

@@ -149,6 +149,9 @@ fn obstacle(block: &BlockDevice) -> Option<&'static str> {
     if block.attribute("queue/zoned").is_some_and(|zoned| zoned.trim() != "none") {
         return Some("a zoned disk");
     }
+    if number_in(block, "queue/iostats") == Some(0) {
+        return Some("the kernel does not count its sectors (queue/iostats is 0); write 1 there");
+    }
     is_path(block).then_some("one of several paths to a disk; writes on the others would be missed")
 }
 

@@ -63,6 +63,9 @@ pub enum Doubt {
         /// By how many sectors of 512 bytes.
         missing_sectors: u64,
     },
+    /// The kernel does not count, so that what was missed stays unseen.
+    #[error("the kernel does not count the disk's sectors (queue/iostats is 0); write 1 there")]
+    Uncounted,
     /// A program is no longer attached, or another one is in its place.
     #[error("the tracker's program for the {event} of requests is no longer attached")]
     Detached {

@@ -65,6 +65,8 @@ pub(super) enum HeaderWord {
     /// How far the kernel's counts may be ahead of ours, in sectors.
     WriteLead = 11,
     DiscardLead = 12,
+    /// 1 from when the kernel was found not to count until all is marked.
+    Uncounted = 13,
     /// Requests that were marked when they were issued, and when they completed.
     Issued = 16,
     Completed = 17,

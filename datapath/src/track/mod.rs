@@ -38,6 +38,7 @@ mod pins;
 mod probe;
 mod program;
 mod source;
+mod switches;
 mod tracker;
 
 pub use btf::TypesError;
@@ -54,4 +55,5 @@ pub use pins::Place;
 pub use probe::{Fact, facts};
 pub use program::Event;
 pub use source::{ChangeSource, Drained, Statistics};
+pub use switches::{Switches, watch_switches};
 pub use tracker::Tracker;

@@ -10,6 +10,8 @@ use super::kernel::KernelLayout;
 use super::layout::Geometry;
 use super::pins::is_filesystem;
 use super::program::{Event, program};
+use super::switches::{Switches, watch_switches};
+use crate::limits;
 use crate::sys::bpf;
 use crate::unit::ChunkSize;
 
@@ -36,8 +38,9 @@ impl Fact {
     }
 }
 
-/// Looks at the kernel, and at the disk behind `path`. Loads programs, and lets
-/// them go without attaching them; changes nothing.
+/// Looks at the kernel, and at the disk behind `path`, and for
+/// [`limits::SWITCHES_WATCHED`] at the tasks that run. Loads programs, and lets
+/// them go; changes nothing.
 #[must_use]
 pub fn facts(path: &Path) -> Vec<Fact> {
     let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
@@ -62,6 +65,7 @@ pub fn facts(path: &Path) -> Vec<Fact> {
     }
     facts.push(filesystem());
     facts.extend(device.as_ref().ok().map(counted));
+    facts.push(shown());
     facts
 }
 
@@ -92,7 +96,20 @@ fn counted(device: &Device) -> Fact {
     let found = if device.is_counted() {
         Ok("on: each check compares with it".to_owned())
     } else {
-        Err("off (queue/iostats is 0): a second look at what was missed is not possible")
+        Err("off (queue/iostats is not 1): what was missed would stay unseen")
     };
-    Fact { is_required: false, ..Fact::of("the kernel's count of sectors", found) }
+    Fact::of("the kernel's count of sectors", found)
+}
+
+/// Not required: the count tells of what is hidden.
+fn shown() -> Fact {
+    let found = match watch_switches(limits::SWITCHES_WATCHED) {
+        Ok(Switches { shown, hidden: 0 }) => Ok(format!("all of {shown} switches between tasks were shown")),
+        Ok(Switches { shown, hidden }) => Err(format!(
+            "{hidden} of {shown} switches between tasks do not go on from the one before: the kernel hides \
+             tasks, and what completes while one runs; a disk that meets it is resynchronized"
+        )),
+        Err(error) => Err(format!("not known: {error}")),
+    };
+    Fact { is_required: false, ..Fact::of("every task is shown", found) }
 }

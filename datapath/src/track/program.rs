@@ -395,7 +395,7 @@ fn copy(code: &mut Assembler, span: Span) {
 }
 
 /// `R0 ⟵` the map's page whose number is in `page`, or 0; loses `R1` to `R5`.
-fn lookup(code: &mut Assembler, map: RawFd, page: Register) {
+pub(super) fn lookup(code: &mut Assembler, map: RawFd, page: Register) {
     code.store(Word, Frame, KEY, page);
     code.set_map(R1, map);
     code.set(R2, Frame);

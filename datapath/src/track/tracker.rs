@@ -109,6 +109,15 @@ impl Tracker {
         flag(HeaderWord::Overruns).map_or(Ok(()), |requests| Err(Doubt::Overrun { requests }))
     }
 
+    /// Whether the kernel counts, and did at each look since all was marked.
+    fn check_counting(&self) -> Result<(), Doubt> {
+        let header = self.header();
+        if !self.device.is_counted() {
+            header.set(HeaderWord::Uncounted, 1);
+        }
+        if header.get(HeaderWord::Uncounted) == 0 { Ok(()) } else { Err(Doubt::Uncounted) }
+    }
+
     fn check_counts(&mut self) -> Result<(), Doubt> {
         // The kernel's count first: see `count`.
         let kernel = self.kernel_counts()?;
@@ -183,6 +192,8 @@ impl ChangeSource for Tracker {
     fn mark_all(&mut self) -> Result<(), Doubt> {
         self.check_disk()?;
         let header = self.header();
+        header.set(HeaderWord::Uncounted, 0);
+        self.check_counting()?;
         header.set_phase(Phase::Remarking);
         for attached in &self.programs {
             header.set(accepted_misses(attached.event()), attached.misses()?);
@@ -209,6 +220,7 @@ impl ChangeSource for Tracker {
         self.check_disk()?;
         self.check_programs()?;
         self.check_flags()?;
+        self.check_counting()?;
         self.check_counts()
     }
 

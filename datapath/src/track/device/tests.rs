@@ -51,13 +51,14 @@ fn a_partition_is_tracked_as_its_disk() {
 
 #[test]
 fn what_cannot_be_tracked_says_why() {
-    let cases: [(&[(&str, &str)], &str); 7] = [
+    let cases: [(&[(&str, &str)], &str); 8] = [
         (&[("dm/uuid", "LVM-x")], "mapped"),
         (&[("md/level", "raid1")], "RAID"),
         (&[("multipath/x", "")], "NVMe"),
         (&[("hidden", "1\n")], "hidden"),
         (&[("queue/zoned", "host-managed\n")], "zoned"),
         (&[("holders/dm-0/dm/uuid", "mpath-3600\n")], "several paths"),
+        (&[("queue/iostats", "0\n")], "does not count"),
         (&[("size", "0\n")], "nothing is attached"),
     ];
     for (attributes, reason) in cases {
