@@ -274,8 +274,10 @@ fn what_makes_no_sense_in_a_state_folder_hides_nothing_else() {
         "state/binding.json",
         "{\"firmware\":null,\"machine\":\"0123\",\"disks\":{\"root\":\"wwid:5\"}}",
     );
+    scratch.folder("state/agent");
+    scratch.file("state/agent/binding.json", "{\"version\":9,\"disks\":{}}");
     let shown = inspect(["state", text(&folder), "--json"]).expect_code(1).events();
-    assert_eq!(of_kind(&shown, "damaged").len(), 4, "{shown:?}");
+    assert_eq!(of_kind(&shown, "damaged").len(), 5, "{shown:?}");
     assert_eq!(of_kind(&shown, "state").len(), 2, "{shown:?}");
     let nothing = inspect(["state", text(&scratch.folder("nothing"))]).expect_success();
     assert!(nothing.stdout.contains("no target is unfinished"), "{nothing}");
