@@ -1,6 +1,7 @@
 //! Commands around protected disks: what they say of real devices and journals.
 
 mod agent_check;
+mod inspect;
 mod master_target;
 mod points;
 

@@ -36,6 +36,8 @@ pub enum Command {
     MasterTarget(crate::command::master_target::MasterTargetCommand),
     /// List, show, copy, rewind to and commit the recovery points of protected disks.
     Points(crate::command::points::Points),
+    /// Show what the files and maps of live protection hold.
+    Inspect(crate::command::inspect::Inspect),
     /// Measure on this host what `sync` is made of: each stage alone, and the whole.
     Bench(crate::command::bench::Bench),
     /// Show all of it on a disk made for the purpose: copy, change, copy again, check.
