@@ -2,6 +2,7 @@
 
 mod agent_check;
 mod inspect;
+mod master_target;
 mod points;
 
 use std::process::Command;

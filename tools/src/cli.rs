@@ -32,7 +32,9 @@ pub enum Command {
     Image(Image),
     /// Say what this machine can do to protect its disks.
     Agent(crate::command::agent::Agent),
-    /// List and show the recovery points of protected disks.
+    /// Serve the agents of machines whose disks come home.
+    MasterTarget(crate::command::master_target::MasterTargetCommand),
+    /// List, show, copy, rewind to and commit the recovery points of protected disks.
     Points(crate::command::points::Points),
     /// Show what the files and maps of live protection hold.
     Inspect(crate::command::inspect::Inspect),

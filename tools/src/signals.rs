@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use failback_datapath::pipeline::Cancel;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::exit::Exit;
@@ -21,4 +21,14 @@ pub fn cancel_on_signals() -> std::io::Result<Cancel> {
         flag::register(signal, Arc::clone(&asked))?;
     }
     Ok(Cancel::from_flag(asked))
+}
+
+/// A flag that SIGHUP sets: settings are to be read anew.
+///
+/// # Errors
+/// Where the system takes no handler.
+pub fn flag_on_hangup() -> std::io::Result<Arc<AtomicBool>> {
+    let asked = Arc::new(AtomicBool::new(false));
+    flag::register(SIGHUP, Arc::clone(&asked))?;
+    Ok(asked)
 }
