@@ -83,6 +83,7 @@ impl Lane {
         if self.happened(DiskEvent::PointMade).contains(&DiskAction::Forget) {
             self.changes.confirmed(point.epoch.into());
         }
+        self.measure();
         self.end.note(|status| {
             status.newest = Some(NewestPoint { epoch: point.epoch, cut_unix_ms: Some(cut_unix_ms) });
             if let Some(position) = &mut status.position {

@@ -235,7 +235,8 @@ impl Machine {
     /// Whether its lane has ended or begun.
     fn look_after_disk(&mut self, index: usize) -> bool {
         let disk = &mut self.disks[index];
-        if matches!(disk.state(), Disk::Synchronizing(_) | Disk::ResyncRequired(_)) {
+        let status = disk.lane_status();
+        if status.state.reason().is_some() || status.newest.is_none() {
             self.policy.is_comparing();
         }
         if let Some(ended) = disk.ended() {
