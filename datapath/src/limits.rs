@@ -203,6 +203,25 @@ pub const COUNT_SETTLES: Duration = Duration::from_millis(100);
 /// kernel's count to be taken as exact.
 pub const STILL_FOR: Duration = Duration::from_secs(1);
 
+/// How often the journal of a pair is looked after: points that are too old, the
+/// space on its volume, indexes to merge. Points are minutes apart.
+pub const TEND_EVERY: Duration = Duration::from_secs(60);
+
+/// A journal that somebody looks after is free again within this time: points are
+/// dropped by removing files, and one merge writes tens of megabytes.
+pub const JOURNAL_FREE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A master target that cannot go on says so, and not again within this time:
+/// a full volume is met at every delta.
+pub const ALARM_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Alarms of a pair that its status shows: a screen of them.
+pub const ALARMS_KEPT: usize = 16;
+
+/// A session that is asked to end has this long to bring its target in order:
+/// a flush of what a page cache holds.
+pub const SESSION_ENDS_WITHIN: Duration = Duration::from_secs(30);
+
 /// A first attempt to connect again comes after this; each further one waits twice as long.
 pub const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 

@@ -3,6 +3,7 @@
 mod agent;
 mod agent_check;
 mod inspect;
+mod master_target;
 mod points;
 
 use std::process::Command;

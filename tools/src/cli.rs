@@ -32,7 +32,9 @@ pub enum Command {
     Image(Image),
     /// Protect the disks of this machine while it runs, and take it home.
     Agent(crate::command::agent::Agent),
-    /// List and show the recovery points of protected disks.
+    /// Serve the agents of machines whose disks come home.
+    MasterTarget(crate::command::master_target::MasterTargetCommand),
+    /// List, show, copy, rewind to and commit the recovery points of protected disks.
     Points(crate::command::points::Points),
     /// Show what the files and maps of live protection hold.
     Inspect(crate::command::inspect::Inspect),

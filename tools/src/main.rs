@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         cli::Command::Pair(pair) => command::pair::run(&pair),
         cli::Command::Image(image) => command::image::run(&image.command),
         cli::Command::Agent(agent) => command::agent::run(&agent),
+        cli::Command::MasterTarget(master_target) => command::master_target::run(&master_target),
         cli::Command::Points(points) => command::points::run(&points),
         cli::Command::Inspect(inspect) => command::inspect::run(&inspect),
         cli::Command::Bench(bench) => command::bench::run(&bench),

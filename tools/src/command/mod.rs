@@ -6,6 +6,7 @@ pub mod demo;
 pub mod freeze_watchdog;
 pub mod image;
 pub mod inspect;
+pub mod master_target;
 pub mod pair;
 pub mod points;
 pub mod serve;

@@ -5,6 +5,7 @@
 //! setting must not be taken for one that was left out.
 
 pub mod agent;
+pub mod master_target;
 pub mod quantity;
 
 use std::fmt::Display;

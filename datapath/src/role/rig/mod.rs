@@ -16,7 +16,7 @@ use super::agent::{
     CutLabel, CutPlan, Freezer, Lane, LaneHandle, LaneSettings, LaneStatus, News, OnDoubt, Outcome, Reserve,
     cut_machine,
 };
-use super::master_target::{MasterTarget, Notice, Pairs};
+use super::master_target::{MasterTarget, Notice, PairName, Pairs};
 use super::{Disk, Pair, Reason};
 use crate::disk::{Purpose, open};
 use crate::pipeline::{Cancel, Compression, DigestAlgorithm, Load};
@@ -59,7 +59,7 @@ impl Rig {
         let model = SharedModel::new(Model::new(size_bytes, CHUNK));
         let notices: Arc<Mutex<Vec<Notice>>> = Arc::default();
         let heard = Arc::clone(&notices);
-        let name = ("db1".to_owned(), "sda".to_owned());
+        let name = PairName::new("db1", "sda").unwrap();
         let pairs = Pairs::new([(name, Pair::Corrupted)], move |notice| heard.lock().unwrap().push(notice));
         let stop = Cancel::default();
         let master = Arc::new(MasterTarget::new(model.clone(), pairs, stop.clone()));
