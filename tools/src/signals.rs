@@ -1,4 +1,5 @@
 //! SIGINT and SIGTERM: the first asks to stop in order, the second ends at once.
+//! SIGHUP: settings are to be read again.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
