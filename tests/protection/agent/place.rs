@@ -61,8 +61,8 @@ impl Place {
             event["address"].as_str().filter(|_| event["event"] == "listening").map(str::to_owned)
         });
         if self.address.is_empty() {
-            let token = self.scratch.path("token");
-            let pair = ["pair", "--address", &address, "--state", text_of(&self.scratch.path("home"))];
+            let (token, home) = (self.scratch.path("token"), self.scratch.path("home"));
+            let pair = ["pair", "--address", &address, "--state", text_of(&home)];
             failback(&[&pair[..], &["--output", text_of(&token)]].concat()).expect_success();
         }
         self.address = address;

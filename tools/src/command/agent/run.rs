@@ -45,7 +45,7 @@ impl Run {
     pub fn run(&self, output: &Output) -> Result<(), Failed> {
         let failed = |error: &dyn std::fmt::Display| (Exit::Failed, error.to_string());
         let cancel = signals::cancel_on_signals().map_err(|error| failed(&error))?;
-        let reload = signals::flag_on_hangup().map_err(|error| failed(&error))?;
+        let reload = signals::note_hangups().map_err(|error| failed(&error))?;
         let config = AgentConfig::read(&self.config)?;
         if !pair(&config, &cancel, output)? {
             return Ok(());
