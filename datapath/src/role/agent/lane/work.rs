@@ -122,6 +122,7 @@ impl Lane {
         for chunk in chunks.iter() {
             self.doubtful.remove(chunk);
         }
+        self.keep_marks();
         self.measure();
         Ok(())
     }

@@ -243,7 +243,9 @@ impl Machine {
             let now = Instant::now();
             match ended {
                 Ok(LaneEnding::Stopped | LaneEnding::Fenced) => {}
-                Ok(LaneEnding::Changed(doubt)) => disk.waits(now, doubt.to_string()),
+                Ok(LaneEnding::Changed(doubt)) => {
+                    disk.waits(now + limits::RECONNECT_AFTER, doubt.to_string());
+                }
                 Err(error) => disk.waits(now + limits::RECONNECT_AFTER_MAX, error.to_string()),
             }
             return true;
