@@ -271,7 +271,7 @@ fn marks_that_are_gone_are_a_doubt_that_waits_for_a_person_where_that_is_wanted(
 }
 
 #[test]
-fn a_disk_that_grows_is_refused_until_its_target_has_grown() {
+fn a_disk_that_grows_is_refused_with_what_to_do() {
     let Some(()) = need(&[LoopDevices, Tracking]) else { return };
     let mut place = Place::new();
     let disk = place.disk("root");
@@ -285,7 +285,7 @@ fn a_disk_that_grows_is_refused_until_its_target_has_grown() {
     run(program("losetup").arg("--set-capacity").arg(disk.source.path()));
     let status = place.reaches("refused");
     let why = status["disks"][0]["reason"].as_str().unwrap_or_default();
-    assert!(why.contains("grow the target"), "{status}");
+    assert!(why.contains("cannot grow"), "{status}");
     place.agent(&["cut"]).expect_code(1);
     ends(&place, agent);
 }

@@ -330,6 +330,8 @@ impl Machine {
     /// Makes a cut; `last`: the final one, and whether the machine is then
     /// powered off.
     fn cut(&mut self, app: bool, name: &str, last: Option<bool>) -> CutStatus {
+        // Afterwards nothing can be kept for as long as the machine is frozen.
+        self.keep();
         let lanes: Vec<Arc<LaneHandle>> = self.disks.iter().filter_map(Protected::handle).cloned().collect();
         let lanes: Vec<&LaneHandle> = lanes.iter().map(AsRef::as_ref).collect();
         let settings = &self.common.settings;
