@@ -1,5 +1,6 @@
 //! Commands around protected disks: what they say of real devices and journals.
 
+mod agent;
 mod agent_check;
 mod inspect;
 mod master_target;

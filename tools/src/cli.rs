@@ -30,7 +30,7 @@ pub enum Command {
     Pair(Pair),
     /// Inspect, make, attach and detach disk images.
     Image(Image),
-    /// Say what this machine can do to protect its disks.
+    /// Protect the disks of this machine while it runs, and take it home.
     Agent(crate::command::agent::Agent),
     /// Serve the agents of machines whose disks come home.
     MasterTarget(crate::command::master_target::MasterTargetCommand),

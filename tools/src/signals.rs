@@ -1,4 +1,5 @@
 //! SIGINT and SIGTERM: the first asks to stop in order, the second ends at once.
+//! SIGHUP: settings are to be read again.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,11 +24,11 @@ pub fn cancel_on_signals() -> std::io::Result<Cancel> {
     Ok(Cancel::from_flag(asked))
 }
 
-/// A flag that SIGHUP sets: settings are to be read anew.
+/// A flag that SIGHUP sets, until somebody takes it down.
 ///
 /// # Errors
 /// Where the system takes no handler.
-pub fn flag_on_hangup() -> std::io::Result<Arc<AtomicBool>> {
+pub fn note_hangups() -> std::io::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
     flag::register(SIGHUP, Arc::clone(&asked))?;
     Ok(asked)

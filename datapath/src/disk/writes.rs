@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-use super::storage::{DeviceNumber, Host, is_block_device};
+use super::storage::{BlockDevice, DeviceNumber, Host, is_block_device};
 
 /// What a file or device showed of its writes at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,16 +31,32 @@ impl Writes {
         self.0.is_some() && *self != Self::look(file)
     }
 
-    fn look(file: &File) -> Self {
+    /// Whether it was not written since; where nothing is known, no.
+    pub(super) fn unchanged(&self, file: &File) -> bool {
+        self.0.is_some() && *self == Self::look(file)
+    }
+
+    /// Looks at `file` and flushes nothing.
+    pub(super) fn look(file: &File) -> Self {
         let Ok(metadata) = file.metadata() else { return Self(None) };
         if !is_block_device(&metadata) {
             let size = i64::try_from(metadata.size()).unwrap_or(i64::MAX);
             return Self(Some(vec![metadata.mtime(), metadata.mtime_nsec(), size]));
         }
         let device = Host::here().device(DeviceNumber::from_raw(metadata.rdev())).ok();
-        Self(device.and_then(|device| device.attribute("stat")).map(|text| counters(&text)))
+        // Counters that stand still whatever is written tell nothing.
+        let counts =
+            |device: &BlockDevice| device.attribute("queue/iostats").is_none_or(|text| text.trim() != "0");
+        let text = device.filter(counts).and_then(|device| device.attribute("stat"));
+        Self(text.map(|text| counters(&text)))
     }
 }
+
+/// What a disk had shown of its writes at one moment: see [`Disk::write_mark`].
+///
+/// [`Disk::write_mark`]: super::Disk::write_mark
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteMark(pub(super) Vec<Writes>);
 
 fn counters(stat: &str) -> Vec<i64> {
     let fields: Vec<i64> = stat.split_whitespace().map_while(|field| field.parse().ok()).collect();

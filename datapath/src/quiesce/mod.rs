@@ -57,7 +57,7 @@ mod watchdog;
 pub use binding::{Binding, Difference, Relocated};
 pub use error::Error;
 pub use freeze::{Frozen, Limit, Prepared, Thawed};
-pub use hooks::{Consistency, CutLabel, HookCommand, HookReport, HookStatus, Hooks, Running};
+pub use hooks::{Consistency, HookCommand, HookReport, HookStatus, Hooks, Occasion, Running};
 pub use look::FreezeLook;
 pub use plan::{FreezePlan, Unquiesced};
 pub use power::{Machine, Power, Rehearsal};

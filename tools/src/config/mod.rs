@@ -4,6 +4,7 @@
 //! modules beside this one. Each of them has `deny_unknown_fields`: a misspelt
 //! setting must not be taken for one that was left out.
 
+pub mod agent;
 pub mod master_target;
 pub mod quantity;
 

@@ -29,7 +29,7 @@ pub fn run(config: &Path, settings: &Settings, output: &Output) -> Result<(), Fa
     let failed = |error: &dyn std::fmt::Display| (Exit::Failed, error.to_string());
     let refused = |error: &dyn std::fmt::Display| (Exit::Refused, error.to_string());
     let cancel = signals::cancel_on_signals().map_err(|error| failed(&error))?;
-    let hung_up = signals::flag_on_hangup().map_err(|error| failed(&error))?;
+    let hung_up = signals::note_hangups().map_err(|error| failed(&error))?;
     let master = super::master(settings, cancel.clone(), output)?;
     let _alone = master.targets().hold().map_err(|error| refused(&error))?;
     let directory = paths::identity(settings.state.as_ref());
