@@ -9,6 +9,7 @@ mod lead;
 mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use exports::{Export, Exports};
 use session::Sessions;
@@ -64,8 +65,26 @@ pub struct Server {
     state: StateDirectory,
     sessions: Sessions,
     buffers: Budget,
+    /// Connections that are being served.
+    served: AtomicUsize,
     cancel: Cancel,
     observe: Box<dyn Fn(ServeEvent) + Send + Sync>,
+}
+
+/// A connection that is being served, however that ends.
+struct Served<'a>(&'a AtomicUsize);
+
+impl<'a> Served<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What a connection is for.
@@ -94,8 +113,13 @@ impl Server {
         cancel: Cancel,
         observe: impl Fn(ServeEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let (sessions, buffers) = (Sessions::default(), Budget::default());
-        Arc::new(Self { exports, state, sessions, buffers, cancel, observe: Box::new(observe) })
+        let (sessions, buffers, served) = (Sessions::default(), Budget::default(), AtomicUsize::new(0));
+        Arc::new(Self { exports, state, sessions, buffers, served, cancel, observe: Box::new(observe) })
+    }
+
+    /// Whether no connection is being served: then no disk is open here.
+    pub fn is_idle(&self) -> bool {
+        self.served.load(Ordering::Acquire) == 0
     }
 
     /// Serves peers that connect to `listener` until the server is cancelled.
@@ -170,6 +194,7 @@ impl wire::Serves for Door {
     const FILES_PER_CONNECTION: u64 = 16;
 
     async fn serve(&self, stream: tokio::net::TcpStream) -> Result<(), Error> {
+        let _served = Served::new(&self.server.served);
         match tls::accept(stream, &self.settings).await.map_err(wire::Error::from)? {
             Accepted::Paired(peer) => (self.server.observe)(ServeEvent::Paired { peer: peer.name }),
             Accepted::Session { sender, receiver, peer } => {
