@@ -11,7 +11,7 @@ use super::backing::Backing;
 use super::guard::{self, Claim, Liveness, Uses};
 use super::storage::{Host, Identity, Storage};
 use super::vmdk::{self, Sniff};
-use super::writes::{WriteMark, Writes};
+use super::writes::Writes;
 use super::{Error, Kind, Piece, Place};
 use crate::limits;
 use crate::sys::{self, OpenMode};
@@ -143,20 +143,6 @@ impl Disk {
     #[must_use]
     pub fn was_written(&self) -> bool {
         self.writes.iter().zip(&self.files).any(|(before, file)| before.changed(&file.buffered))
-    }
-
-    /// What the disk shows of its writes now, flushing nothing: bytes that lie in
-    /// a page cache are written later, and then show.
-    #[must_use]
-    pub fn write_mark(&self) -> WriteMark {
-        WriteMark(self.files.iter().map(|file| Writes::look(&file.buffered)).collect())
-    }
-
-    /// Whether nobody has written the disk since `mark`, for certain.
-    #[must_use]
-    pub fn is_unwritten_since(&self, mark: &WriteMark) -> bool {
-        mark.0.len() == self.files.len()
-            && mark.0.iter().zip(&self.files).all(|(before, file)| before.unchanged(&file.buffered))
     }
 
     /// Checks at the end of a run that nobody wrote the source meanwhile,

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
+use super::Disk;
 use super::storage::{BlockDevice, DeviceNumber, Host, is_block_device};
 
 /// What a file or device showed of its writes at one moment.
@@ -53,10 +54,24 @@ impl Writes {
 }
 
 /// What a disk had shown of its writes at one moment: see [`Disk::write_mark`].
-///
-/// [`Disk::write_mark`]: super::Disk::write_mark
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WriteMark(pub(super) Vec<Writes>);
+pub struct WriteMark(Vec<Writes>);
+
+impl Disk {
+    /// What the disk shows of its writes now, flushing nothing: bytes that lie in
+    /// a page cache are written later, and then show.
+    #[must_use]
+    pub fn write_mark(&self) -> WriteMark {
+        WriteMark(self.files.iter().map(|file| Writes::look(&file.buffered)).collect())
+    }
+
+    /// Whether nobody has written the disk since `mark`, for certain.
+    #[must_use]
+    pub fn is_unwritten_since(&self, mark: &WriteMark) -> bool {
+        mark.0.len() == self.files.len()
+            && mark.0.iter().zip(&self.files).all(|(before, file)| before.unchanged(&file.buffered))
+    }
+}
 
 fn counters(stat: &str) -> Vec<i64> {
     let fields: Vec<i64> = stat.split_whitespace().map_while(|field| field.parse().ok()).collect();

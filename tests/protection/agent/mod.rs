@@ -10,8 +10,8 @@ use std::thread;
 use serde_json::Value;
 
 use self::place::{Disk, LONG, Mounted, Place};
-use crate::fixture::Need::{LoopDevices, Program};
-use crate::fixture::{Running, need, program};
+use crate::fixture::Need::{LoopDevices, Program, Tracking};
+use crate::fixture::{Running, need, program, run};
 
 fn able() -> Option<()> {
     need(&[LoopDevices, Program("mkfs.ext4"), Program("fsfreeze"), Program("blockdev")])
@@ -216,5 +216,76 @@ fn without_tracking_points_are_exact_and_the_last_one_holds_everything() {
     assert_eq!(finished["finished"], true, "{finished}");
     assert!(Disk::bytes(&disk.source) == Disk::bytes(&disk.target), "the target is not what the source is");
     place.agent(&["thaw"]).expect_success();
+    ends(&place, agent);
+}
+
+#[test]
+fn a_machine_whose_agent_dies_while_it_is_frozen_is_thawed_by_the_next() {
+    let Some(()) = able() else { return };
+    let mut place = Place::new();
+    let disk = place.disk("root");
+    let filesystem = disk.filesystem(&place.scratch);
+    let _home = place.home(&[&disk]);
+    place.settings(&[&disk], "");
+    let agent = place.start();
+    place.reaches("protecting");
+    place.agent(&["finish"]).expect_success();
+    // Its watchdog dies with it.
+    agent.kill();
+    let agent = place.start();
+    let unfreeze = program("fsfreeze").arg("--unfreeze").arg(filesystem.0.point()).output();
+    assert!(!unfreeze.expect("fsfreeze starts").status.success(), "it was frozen still");
+    filesystem.write("again", 10, 1);
+    let status = place.reaches("fenced");
+    assert_eq!(status["frozen"], false, "{status}");
+    agent.wait_for(LONG, |line| line.contains("\"alarm\"").then_some(()));
+    ends(&place, agent);
+}
+
+#[test]
+fn marks_that_are_gone_are_a_doubt_that_waits_for_a_person_where_that_is_wanted() {
+    let Some(()) = need(&[LoopDevices, Tracking]) else { return };
+    let mut place = Place::new();
+    let disk = place.disk("root");
+    let _home = place.home(&[&disk]);
+    place.settings(&[&disk], "");
+    let config = fs::read_to_string(place.config()).expect("it was written");
+    place.scratch.file("agent.toml", format!("on-doubt = \"stop\"\n{config}"));
+    let agent = place.start();
+    place.reaches("protecting");
+    place.cut(&[]);
+    agent.kill();
+    for pin in fs::read_dir(place.scratch.path("bpf/failback/root")).expect("it is pinned").flatten() {
+        fs::remove_file(pin.path()).expect("a pin can be removed");
+    }
+    let agent = place.start();
+    let status = place.reaches("resync-required");
+    let disk = &status["disks"][0];
+    assert_eq!(disk["compared_for"], "doubt", "{status}");
+    assert!(disk["reason"].as_str().is_some_and(|why| why.contains("no marks")), "{status}");
+    place.agent(&["resync", "nobody"]).expect_code(3);
+    place.agent(&["resync", "root"]).expect_success();
+    place.reaches("protecting");
+    place.cut(&[]);
+    ends(&place, agent);
+}
+
+#[test]
+fn a_disk_that_grows_is_refused_with_what_to_do() {
+    let Some(()) = need(&[LoopDevices, Tracking]) else { return };
+    let mut place = Place::new();
+    let disk = place.disk("root");
+    let _home = place.home(&[&disk]);
+    place.settings(&[&disk], "");
+    let agent = place.start();
+    place.reaches("protecting");
+    place.cut(&[]);
+    let file = fs::File::options().write(true).open(place.scratch.path("root-source"));
+    file.and_then(|file| file.set_len(48 << 20)).expect("it can grow");
+    run(program("losetup").arg("--set-capacity").arg(disk.source.path()));
+    let status = place.reaches("refused");
+    let why = status["disks"][0]["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("cannot grow"), "{status}");
+    place.agent(&["cut"]).expect_code(1);
     ends(&place, agent);
 }

@@ -17,11 +17,6 @@ pub struct Place {
     address: String,
 }
 
-/// The master target, and the folder of the place.
-pub struct Home {
-    pub running: Running,
-}
-
 impl Place {
     pub fn new() -> Self {
         let scratch = Scratch::new();
@@ -41,7 +36,7 @@ impl Place {
     }
 
     /// Starts the master target, pairs the agent with it and writes its settings.
-    pub fn home(&mut self, disks: &[&Disk]) -> Home {
+    pub fn home(&mut self, disks: &[&Disk]) -> Running {
         let root = self.scratch.root().display();
         let listen = if self.address.is_empty() { "127.0.0.1:0" } else { &self.address };
         let mut text = format!(
@@ -66,7 +61,7 @@ impl Place {
             failback(&[&pair[..], &["--output", text_of(&token)]].concat()).expect_success();
         }
         self.address = address;
-        Home { running }
+        running
     }
 
     /// Writes the agent's settings; `more` follows the disks.

@@ -106,9 +106,9 @@ fn a_damaged_state_is_shown_or_refused() {
     ];
     let (scratch, mut random) = (Scratch::new(), Random::new());
     let folder = scratch.folder("state");
-    ["targets", "owners", "disks"].map(|name| scratch.folder(&format!("state/{name}")));
+    ["targets", "owners", "disks"].iter().for_each(|name| drop(scratch.folder(&format!("state/{name}"))));
     let put = |name: &str, bytes: &[u8]| -> PathBuf { scratch.file(&format!("state/{name}"), bytes) };
-    GOOD.map(|(name, text)| put(name, text.as_bytes()));
+    GOOD.iter().for_each(|(name, text)| drop(put(name, text.as_bytes())));
     inspect(["state", text(&folder)]).expect_success();
     for _ in 0..DAMAGES {
         let (name, good) = GOOD[random.index_below(GOOD.len())];

@@ -75,6 +75,10 @@ impl Home {
         running.finish(TIMEOUT)
     }
 
+    pub fn signal(&self, signal: Signal) {
+        self.running.as_ref().expect("it runs").0.signal(signal);
+    }
+
     pub fn kill(&mut self) {
         let (running, _) = self.running.take().expect("it runs");
         running.kill();

@@ -108,6 +108,10 @@ fn after_a_commit_the_disk_is_protected_again_only_when_that_is_meant() {
         let refused = Visitor::connect(&home.remote(), &hello(BYTES, anew(), None)).await.err();
         assert!(refused.is_some_and(|error| error.to_string().contains("takes no agent now")));
         assert_holds(&home.target(), &states[0], "the target after a refusal");
+        // The machine runs at home for a while, on a disk that is its own by now.
+        let mut run = states[0].bytes.clone();
+        run[..1 << 20].fill(0x77);
+        std::fs::write(home.path("target.img"), run).expect("written");
         home.run(&["master-target", "unfence", "web-1/root"]).expect_success();
         let mut visitor =
             Visitor::connect(&home.remote(), &hello(BYTES, anew(), None)).await.expect("welcome");

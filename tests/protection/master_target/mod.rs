@@ -8,6 +8,7 @@
 
 mod home;
 mod journey;
+mod orders;
 mod refusals;
 mod retention;
 mod visitor;

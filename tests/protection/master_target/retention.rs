@@ -49,9 +49,14 @@ fn a_full_journal_holds_the_agent_back_with_an_alarm_and_loses_nothing() {
         visitor.synchronize(&first.bytes).await;
         visitor.cut(CutKind::Crash, "").await;
         let chunks: Vec<u64> = (0..(BYTES as u64 / 4096)).collect();
-        for some in chunks.chunks(1000).take(8) {
-            visitor.submit(&second.bytes, some).await;
-        }
+        // As many as an agent has credit for share one look at the room there is.
+        let much = async {
+            for some in chunks.chunks(1000) {
+                visitor.submit(&second.bytes, some).await;
+            }
+        };
+        // It stops reading, unless what is left fits between the two.
+        let _taken = tokio::time::timeout(Duration::from_secs(3), much).await;
         home.alarms("until there is room");
     })
     .expect("a ring");

@@ -149,7 +149,12 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         self.step(async |replica| match replica.state() {
             PairState::Initial | PairState::Resyncing => Ok(()),
             PairState::Corrupted => replica.enter(PairState::Initial).await,
-            PairState::Protected | PairState::Committed => replica.enter(PairState::Resyncing).await,
+            PairState::Protected => replica.enter(PairState::Resyncing).await,
+            // It was free to be run: what is on it now is for reading to find out.
+            PairState::Committed => {
+                replica.journal.forget_digests().await?;
+                replica.enter(PairState::Resyncing).await
+            }
             _ => Err(replica.refuse("a synchronization", "commit a point first, or lift the fence")),
         })
         .await

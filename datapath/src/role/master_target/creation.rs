@@ -83,7 +83,7 @@ impl Replicas {
             key: SecretKey(random(name)?),
             state: PairState::Initial,
             pins: std::collections::BTreeSet::new(),
-            segment_bytes: segment_bytes(&self.policy, free_bytes),
+            segment_bytes: segment_bytes(&self.policy, free_bytes, protect.size_bytes),
         };
         let disk = RingDisk::new(self.noticed(disk));
         let replica = Replica::create(disk, directory, pair).await.map_err(unready(name))?;
@@ -91,10 +91,13 @@ impl Replicas {
     }
 }
 
-/// Segments that are small beside what a journal may take.
-fn segment_bytes(policy: &RetentionPolicy, free_bytes: u64) -> u32 {
+/// Segments that are small beside what a journal may take, and no larger than
+/// the disk.
+fn segment_bytes(policy: &RetentionPolicy, free_bytes: u64, disk_bytes: u64) -> u32 {
     let room = policy.used_bytes_max.unwrap_or(u64::MAX).min(free_bytes);
-    let fits = (room / SEGMENTS_MIN).clamp(SEGMENT_BYTES_MIN, u64::from(limits::JOURNAL_SEGMENT_BYTES));
+    let fits = (room / SEGMENTS_MIN)
+        .min(disk_bytes)
+        .clamp(SEGMENT_BYTES_MIN, u64::from(limits::JOURNAL_SEGMENT_BYTES));
     u32::try_from(fits / 4096 * 4096).unwrap_or(limits::JOURNAL_SEGMENT_BYTES)
 }
 
@@ -112,9 +115,11 @@ mod tests {
     #[test]
     fn segments_are_small_beside_what_a_journal_may_take() {
         let policy = |most| RetentionPolicy { used_bytes_max: most, ..RetentionPolicy::default() };
-        assert_eq!(segment_bytes(&policy(None), 1 << 40), limits::JOURNAL_SEGMENT_BYTES);
-        assert_eq!(segment_bytes(&policy(Some(1 << 30)), 1 << 40), 64 << 20);
-        assert_eq!(segment_bytes(&policy(None), 100 << 20), 8 << 20);
-        assert_eq!(segment_bytes(&policy(None), (256 << 20) + 12_345) % 4096, 0);
+        let (small, large) = (1 << 20, 1 << 40);
+        assert_eq!(segment_bytes(&policy(None), 1 << 40, large), limits::JOURNAL_SEGMENT_BYTES);
+        assert_eq!(segment_bytes(&policy(Some(1 << 30)), 1 << 40, large), 64 << 20);
+        assert_eq!(segment_bytes(&policy(None), 100 << 20, large), 8 << 20);
+        assert_eq!(segment_bytes(&policy(None), 1 << 40, small), 8 << 20);
+        assert_eq!(segment_bytes(&policy(None), (256 << 20) + 12_345, large) % 4096, 0);
     }
 }

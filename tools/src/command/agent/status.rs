@@ -20,10 +20,15 @@ pub fn tell_cut(cut: &Value, output: &Output) -> Result<(), Failed> {
         return Err((Exit::Failed, format!("no point was made: {}", said(&cut["reason"]))));
     }
     output.line(&cut_text(cut), || event(cut));
-    match cut["void"] == true {
-        true => Err((Exit::Failed, "the machine runs again after its final point, which is void".to_owned())),
-        false => Ok(()),
-    }
+    let wrong = match (cut["void"] == true, cut["kind"] == "final" && cut["finished"] != true) {
+        (true, _) => "the machine runs again after its final point, which is void",
+        (false, true) => {
+            "the final point is made and the machine stays frozen, but a target has not said that it takes \
+             nothing more: see `agent status`, and `agent thaw` to go on"
+        }
+        (false, false) => return Ok(()),
+    };
+    Err((Exit::Failed, wrong.to_owned()))
 }
 
 /// A cut as an event.

@@ -45,6 +45,8 @@ pub fn show(directory: &Path, output: &Output) -> Result<(), Failed> {
 
 /// The journal as whoever writes it would find it.
 pub fn summary(directory: &Path) -> Result<Summary, Failed> {
+    // What is no journal is refused by this already.
+    pair::read(directory)?;
     let failed = |exit, error: &dyn std::fmt::Display| (exit, format!("{}: {error}", directory.display()));
     let read = async {
         let opened = Directory::open_read_only(directory);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use failback_datapath::delta::Manifest;
 use failback_datapath::journal::PointSummary;
-use failback_datapath::unit::Chain;
+use failback_datapath::unit::{Chain, MachineCut};
 use serde_json::json;
 
 use super::rows::Rows;
@@ -52,6 +52,11 @@ fn follows(previous: Option<Chain>, point: &PointSummary) -> Option<bool> {
     }
 }
 
+/// The points of the machine's other disks with this number are of the same moment.
+fn machine_cut(cut: MachineCut) -> String {
+    format!("{}, of {} disks", cut.name(), cut.disks)
+}
+
 fn text(point: &PointSummary, follows: Option<bool>) -> String {
     let record = &point.record;
     let chain = match follows {
@@ -65,6 +70,7 @@ fn text(point: &PointSummary, follows: Option<bool>) -> String {
         ("  generation", record.generation.to_string()),
         ("  cut", format!("{} ms of Unix time, frozen for {} ms", record.cut_unix_ms, record.freeze_ms)),
         ("  closed", format!("{} ms of Unix time", record.closed_unix_ms)),
+        ("  machine's cut", record.machine_cut.map_or_else(|| "-".to_owned(), machine_cut)),
         ("  changed", format!("{} chunks in {} deltas", record.chunks, record.deltas)),
         ("  manifest", Chain(record.manifest).to_string()),
         ("  chain", format!("{} ({chain})", record.chain)),

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use failback_datapath::landing::{MarkBody, Owner};
 use failback_datapath::quiesce::Binding;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -25,8 +24,14 @@ const FILES_MAX: usize = 4096;
 /// What a state file says, as fields.
 type Read = fn(&[u8]) -> Result<Value, serde_json::Error>;
 
-/// Where files lie, what they are, and how they are read. Keys and peers lie in
-/// `identity`, which is nobody's to look at.
+/// Single files.
+const FILES: [(&str, &str, Read); 2] = [
+    ("binding.json", "machine that an agent belongs to", known::<Binding>),
+    ("mounted.json", "BPF filesystem that an agent mounted", any),
+];
+
+/// Folders of files of one kind. Keys and peers lie in `identity`, which is
+/// nobody's to look at.
 const KINDS: [(&str, &str, Read); 3] = [
     ("targets", "mark of an unfinished target", known::<MarkBody>),
     ("owners", "owner of a disk", known::<Owner>),
@@ -39,17 +44,13 @@ pub fn show(folder: Option<&PathBuf>, output: &Output) -> Result<(), Failed> {
     if !folder.is_dir() {
         return Err((Exit::Refused, format!("{}: there is no such folder", folder.display())));
     }
-    let (mut shown, mut wrong) = (0, 0);
-    let binding = folder.join("binding.json");
-    let bindings = if binding.exists() { vec![binding] } else { Vec::new() };
-    let of_agent: (&str, Read) = ("machine that an agent belongs to", known::<Binding>);
-    let mut files: Vec<_> = bindings.into_iter().map(|path| (path, of_agent)).collect();
-    for (name, what, read) in KINDS {
-        files.extend(of_kind(&folder.join(name))?.into_iter().map(|path| (path, (what, read))));
-    }
-    for (path, (what, read)) in files {
-        match content(&path, read) {
-            Ok(content) => tell(&path, what, &content, output),
+    // Where nobody says otherwise, an agent's state lies within that of targets.
+    let mut files = files(&folder)?;
+    files.extend(self::files(&folder.join("agent"))?);
+    let mut wrong = 0;
+    for (path, what, read) in &files {
+        match content(path, *read) {
+            Ok(content) => tell(path, what, &content, output),
             Err((_, reason)) => {
                 wrong += 1;
                 output.line(
@@ -58,16 +59,30 @@ pub fn show(folder: Option<&PathBuf>, output: &Output) -> Result<(), Failed> {
                 );
             }
         }
-        shown += 1;
     }
-    if shown == 0 {
-        let text = format!("{}: no target is unfinished, and no disk is owned", folder.display());
+    if files.is_empty() {
+        let text =
+            format!("{}: no target is unfinished, no disk is owned, and no agent was here", folder.display());
         output.line(&text, || json!({"event": "empty", "folder": folder.display().to_string()}));
     }
     if wrong > 0 {
+        let shown = files.len();
         return Err((Exit::Failed, format!("{}: {wrong} of {shown} files make no sense", folder.display())));
     }
     Ok(())
+}
+
+/// All files of a state folder, what they are, and how they are read.
+fn files(folder: &Path) -> Result<Vec<(PathBuf, &'static str, Read)>, Failed> {
+    let mut files = Vec::new();
+    for (name, what, read) in FILES {
+        let path = folder.join(name);
+        files.extend(path.exists().then_some((path, what, read)));
+    }
+    for (name, what, read) in KINDS {
+        files.extend(of_kind(&folder.join(name))?.into_iter().map(|path| (path, what, read)));
+    }
+    Ok(files)
 }
 
 fn of_kind(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
@@ -97,8 +112,10 @@ fn content(path: &Path, read: Read) -> Result<Value, Failed> {
     }
 }
 
-fn known<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::to_value(serde_json::from_slice::<T>(bytes)?)
+/// All that a file says, if that is what files of its kind say.
+fn known<T: DeserializeOwned>(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice::<T>(bytes)?;
+    any(bytes)
 }
 
 fn any(bytes: &[u8]) -> Result<Value, serde_json::Error> {

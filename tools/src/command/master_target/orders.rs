@@ -141,7 +141,10 @@ fn text(word: &str, answer: &Value) -> String {
     };
     match word {
         "fenced" => format!("{}: fenced; nothing lands any more", named(answer)),
-        "unfenced" => format!("{}: takes its agent again", named(answer)),
+        "unfenced" => format!(
+            "{}: takes its agent again; if it was committed and then run, its older points hold what it wrote since",
+            named(answer)
+        ),
         "removed" => {
             let journal = match answer["journal"].as_str() {
                 Some(path) => format!("its journal stays in {path}"),

@@ -75,6 +75,8 @@ pub enum News<'a> {
     Trouble(&'a Error),
     /// Something worth knowing.
     Notice(Notice),
+    /// Somebody has to look.
+    Alarm(&'a str),
 }
 
 /// How a lane ended.
@@ -103,6 +105,8 @@ pub struct Lane {
     remainder: Remainder,
     /// The last time that the whole disk was passed, where changes are not known.
     pass: Option<Pass>,
+    /// Why its marks would not outlive this agent; told once.
+    unsafe_marks: Option<String>,
     /// A doubt that marking everything does not make good.
     changed: Option<Doubt>,
     observe: Box<dyn Fn(News<'_>) + Send>,
@@ -138,6 +142,7 @@ impl Lane {
             state,
             awaiting: None,
             pass: None,
+            unsafe_marks: None,
             changed: None,
             observe: Box::new(observe),
         };
@@ -228,6 +233,7 @@ impl Lane {
                 DiskAction::OfferAll => self.doubtful = ChunkSet::full(self.doubtful.universe()),
                 DiskAction::TellLost => self.end.tell(Report::Lost),
                 DiskAction::DeclineCut => self.end.tell(Report::Declined),
+                DiskAction::Alarm => self.alarm(event),
                 _ => {}
             }
         }
@@ -235,6 +241,19 @@ impl Lane {
             self.became();
         }
         step.actions
+    }
+
+    fn alarm(&self, event: DiskEvent) {
+        let reason = self.end.note(|status| status.reason.clone());
+        let text = match event {
+            DiskEvent::FenceMade => {
+                "its target takes nothing more: it was finished, by an earlier agent or by another \
+                 machine with the same identity; the machine at home may be running"
+            }
+            DiskEvent::ThawedEarly => "thawed before its final point was confirmed; that point is void",
+            _ => reason.as_deref().unwrap_or("its target refuses it"),
+        };
+        (self.observe)(News::Alarm(text));
     }
 
     fn became(&mut self) {
@@ -252,6 +271,16 @@ impl Lane {
     fn mark_all(&mut self) {
         self.pass = None;
         self.changed = self.changes.mark_all().err();
+    }
+
+    /// Sees that marks outlive this agent, whatever somebody took away.
+    fn keep_marks(&mut self) {
+        let before = std::mem::replace(&mut self.unsafe_marks, self.changes.keep().err());
+        if let Some(reason) = self.unsafe_marks.as_ref().filter(|_| before.is_none()) {
+            let text =
+                format!("the marks of {} may not outlive this agent: {reason}", self.settings.protect.disk);
+            (self.observe)(News::Notice(Notice::new("unkept-marks", text)));
+        }
     }
 
     /// Notes what is marked and in transit, for people.

@@ -83,6 +83,7 @@ impl Lane {
         if self.happened(DiskEvent::PointMade).contains(&DiskAction::Forget) {
             self.changes.confirmed(point.epoch.into());
         }
+        self.measure();
         self.end.note(|status| {
             status.newest = Some(NewestPoint { epoch: point.epoch, cut_unix_ms: Some(cut_unix_ms) });
             if let Some(position) = &mut status.position {
@@ -121,6 +122,7 @@ impl Lane {
         for chunk in chunks.iter() {
             self.doubtful.remove(chunk);
         }
+        self.keep_marks();
         self.measure();
         Ok(())
     }

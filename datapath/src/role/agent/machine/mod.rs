@@ -235,14 +235,17 @@ impl Machine {
     /// Whether its lane has ended or begun.
     fn look_after_disk(&mut self, index: usize) -> bool {
         let disk = &mut self.disks[index];
-        if matches!(disk.state(), Disk::Synchronizing(_) | Disk::ResyncRequired(_)) {
+        let status = disk.lane_status();
+        if status.state.reason().is_some() || status.newest.is_none() {
             self.policy.is_comparing();
         }
         if let Some(ended) = disk.ended() {
             let now = Instant::now();
             match ended {
                 Ok(LaneEnding::Stopped | LaneEnding::Fenced) => {}
-                Ok(LaneEnding::Changed(doubt)) => disk.waits(now, doubt.to_string()),
+                Ok(LaneEnding::Changed(doubt)) => {
+                    disk.waits(now + limits::RECONNECT_AFTER, doubt.to_string());
+                }
                 Err(error) => disk.waits(now + limits::RECONNECT_AFTER_MAX, error.to_string()),
             }
             return true;
@@ -327,6 +330,8 @@ impl Machine {
     /// Makes a cut; `last`: the final one, and whether the machine is then
     /// powered off.
     fn cut(&mut self, app: bool, name: &str, last: Option<bool>) -> CutStatus {
+        // Afterwards nothing can be kept for as long as the machine is frozen.
+        self.keep();
         let lanes: Vec<Arc<LaneHandle>> = self.disks.iter().filter_map(Protected::handle).cloned().collect();
         let lanes: Vec<&LaneHandle> = lanes.iter().map(AsRef::as_ref).collect();
         let settings = &self.common.settings;

@@ -40,12 +40,18 @@ pub(super) fn note(marker: &Path, pins: &Path) -> Result<(), MachineError> {
     write(marker, &Mounted { version: VERSION, pins: pins.to_owned() })
 }
 
+/// Whether anything is pinned. The kernel shows files of its own (`maps.debug`)
+/// at the top.
+fn has_pins(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.path().extension().is_none_or(|kind| kind != "debug")).count() > 0
+}
+
 /// Takes away what was noted at `marker`, unless something is pinned there still.
 pub(super) fn unmount(marker: &Path) -> Result<(), MachineError> {
     let Some(mounted) = read::<Mounted>(marker)? else { return Ok(()) };
     check_version(marker, mounted.version)?;
-    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    if is_mounted(&mounted.pins) && is_empty(&mounted.pins) {
+    if is_mounted(&mounted.pins) && !has_pins(&mounted.pins) {
         umount(&mounted.pins)
             .map_err(|errno| MachineError::State { path: mounted.pins.clone(), source: errno.into() })?;
     }

@@ -20,7 +20,7 @@ pub(super) enum Due {
 pub(super) struct Policy {
     crash: Option<Timer>,
     app: Option<Timer>,
-    /// All disks wait for the first point since they were compared.
+    /// Disks wait for the first point since they were compared.
     is_first_due: bool,
 }
 
@@ -52,11 +52,11 @@ impl Policy {
         Self {
             crash: points.crash_every.map(timer),
             app: points.app_every.filter(|_| has_hooks).map(timer),
-            is_first_due: points.crash_every.is_some(),
+            is_first_due: false,
         }
     }
 
-    /// A disk is being compared: the point after that is due at once.
+    /// A disk is being compared, or has no point: the next one is due at once.
     pub(super) fn is_comparing(&mut self) {
         self.is_first_due = self.crash.is_some();
     }
@@ -98,6 +98,7 @@ mod tests {
     fn points_come_when_they_are_due_and_the_first_at_once() {
         let start = Instant::now();
         let mut policy = Policy::new(points(), true, start);
+        policy.is_comparing();
         assert_eq!(policy.due(start, false), None, "nobody is ready");
         assert_eq!(policy.due(start + MINUTE, true), Some(Due::Crash), "the first");
         assert_eq!(policy.due(start + 2 * MINUTE, true), None);

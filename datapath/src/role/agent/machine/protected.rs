@@ -275,5 +275,6 @@ fn event(disk: &str, news: News<'_>) -> Event {
         News::Trouble(Error::Doubt { doubt, .. }) => Event::Doubt { disk, doubt: doubt.to_string() },
         News::Trouble(error) => Event::Trouble { disk, text: error.to_string() },
         News::Notice(notice) => Event::Notice(notice),
+        News::Alarm(text) => Event::Alarm { text: format!("disk {disk}: {text}") },
     }
 }
