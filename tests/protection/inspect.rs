@@ -1,6 +1,7 @@
 //! `failback inspect` over journals, maps and state folders that were really
 //! written.
 
+mod alive;
 mod hostile;
 mod tracked;
 

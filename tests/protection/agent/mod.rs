@@ -1,6 +1,6 @@
 //! The agent of a machine, from its first synchronization to the last point.
 
-mod place;
+pub mod place;
 
 use std::fs;
 use std::sync::Arc;
