@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 
 use failback_datapath::sys::bpf::{self, SharedWords};
-use failback_datapath::track::{ChangeSource, Device, Doubt, Error, Parity, Tracker, Untrackable, facts, watch_switches};
+use failback_datapath::track::{
+    ChangeSource, Device, Doubt, Error, Parity, Tracker, Untrackable, facts, watch_switches,
+};
 
 use crate::fixture::Need::{LoopDevices, Program, Tracking};
 use crate::fixture::{Scratch, need, program, run};

@@ -14,7 +14,9 @@ use std::thread;
 use std::time::Duration;
 
 use failback_datapath::sys::Arena;
-use failback_datapath::track::{ChangeSource, ChunkSet, Device, Doubt, Parity, Place, Tracker, watch_switches};
+use failback_datapath::track::{
+    ChangeSource, ChunkSet, Device, Doubt, Parity, Place, Tracker, watch_switches,
+};
 use failback_datapath::unit::ChunkSize;
 use nix::libc::O_DIRECT;
 

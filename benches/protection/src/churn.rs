@@ -125,6 +125,7 @@ async fn point(replica: &mut Real) -> Result<(), Error> {
         chunks: replica.journal().touched_chunks().len(),
         cut_unix_ms: epoch.0,
         freeze_ms: 0,
+        machine_cut: None,
     };
     replica.cut(&cut).await?;
     Ok(replica.tend().await?)

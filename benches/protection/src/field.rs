@@ -84,6 +84,7 @@ impl Field {
         Pair {
             generation: Generation { incarnation: 1, number: 1 },
             machine: "bench".to_owned(),
+            machine_identity: String::new(),
             disk: "disk".to_owned(),
             target_identity: "bench".to_owned(),
             target_path: self.device.display().to_string(),
