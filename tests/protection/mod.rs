@@ -1,6 +1,11 @@
-//! Commands around protected disks: what they say of real devices and journals.
+//! Protected disks: the commands around them, and the processes that protect
+//! them, on real devices and journals.
+//!
+//! `rig` is a machine and its home with real processes; `oracle` judges what the
+//! points hold; `exact`, `killed`, `postgresql` and `failures` are what happens.
 
 mod agent_check;
+mod oracle;
 mod points;
 
 use std::process::Command;
