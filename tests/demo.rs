@@ -106,6 +106,13 @@ fn root_sees_all_of_it() {
         "attach copy",
         "fsck",
         "compare files",
+        "protect",
+        "recovery point",
+        "recovery point",
+        "recovery point",
+        "go home",
+        "rewind",
+        "commit",
         "clean up",
     ];
     assert_eq!(steps(&outcome), expected, "{outcome}");
@@ -122,7 +129,7 @@ fn an_ordinary_user_sees_it_on_image_files() {
     for name in ["fsck", "compare files", "compare bytes"] {
         assert!(steps.iter().any(|step| step == name), "no {name}: {outcome}");
     }
-    assert_eq!(left_out(&outcome), ["loop devices and mounts"], "{outcome}");
+    assert_eq!(left_out(&outcome), ["loop devices and mounts", "live protection"], "{outcome}");
     assert_nothing_left(&scratch);
 }
 
@@ -179,7 +186,7 @@ fn an_interrupted_demo_leaves_nothing() {
     let Some(()) = need(&[LoopDevices, Program("mkfs.ext4")]) else { return };
     let scratch = Scratch::new();
     let moments =
-        [("make disk", Signal::SIGINT), ("pair hosts", Signal::SIGTERM), ("first copy", Signal::SIGHUP)];
+        [("make disk", Signal::SIGINT), ("first copy", Signal::SIGHUP), ("recovery point", Signal::SIGTERM)];
     for (step, signal) in moments {
         interrupt(&scratch, demo(&scratch, &[]), step, signal);
     }

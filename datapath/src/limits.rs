@@ -203,6 +203,25 @@ pub const COUNT_SETTLES: Duration = Duration::from_millis(100);
 /// kernel's count to be taken as exact.
 pub const STILL_FOR: Duration = Duration::from_secs(1);
 
+/// How often the journal of a pair is looked after: points that are too old, the
+/// space on its volume, indexes to merge. Points are minutes apart.
+pub const TEND_EVERY: Duration = Duration::from_secs(60);
+
+/// A journal that somebody looks after is free again within this time: points are
+/// dropped by removing files, and one merge writes tens of megabytes.
+pub const JOURNAL_FREE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A master target that cannot go on says so, and not again within this time:
+/// a full volume is met at every delta.
+pub const ALARM_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Alarms of a pair that its status shows: a screen of them.
+pub const ALARMS_KEPT: usize = 16;
+
+/// A session that is asked to end has this long to bring its target in order:
+/// a flush of what a page cache holds.
+pub const SESSION_ENDS_WITHIN: Duration = Duration::from_secs(30);
+
 /// A first attempt to connect again comes after this; each further one waits twice as long.
 pub const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 
@@ -213,8 +232,12 @@ pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 /// faster than it is sent is said to, instead of being frozen for long.
 pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);
 
-/// The remainder of a frozen machine must be read within this time: less than
-/// the watchdog's, so that a cut is given up by the agent first.
+/// A pass over a disk whose changes are not known, before a cut: 16 TiB at 400 MB/s.
+/// It ends with its connection, which is given up much sooner.
+pub const WHOLE_PASS_WITHIN: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// What a pass over a whole disk may take to be repeated while the machine is
+/// frozen; half of it is what it took before: less than the usual budget.
 pub const CUT_READS_WITHIN: Duration = Duration::from_millis(800);
 
 /// A target makes its point within this time, or the point is not one of the machine.
@@ -248,3 +271,7 @@ pub const HOOK_TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is kept of the output of one hook: enough to see why it failed.
 pub const HOOK_OUTPUT_BYTES_MAX: usize = 16 << 10;
+
+/// Events of an agent that wait to be told: its output may lie on a disk that is
+/// frozen, and a disk tells a handful in that time.
+pub const EVENTS_WAITING: usize = 1024;

@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use chunk::{ChunkSize, InvalidChunkSize};
-pub use lineage::{Chain, DeltaNumber, Epoch, Generation};
+pub use lineage::{Chain, DeltaNumber, Epoch, Generation, MachineCut};
 
 /// A byte range of a disk: `offset` and `length` in bytes.
 ///

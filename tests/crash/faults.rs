@@ -74,6 +74,7 @@ impl Bench {
             chain: Chain::next(self.replica.chain(), generation, epoch, manifest),
             kind: PointKind::App,
             name: "named".to_owned(),
+            machine_cut: None,
             chunks: 1,
             cut_unix_ms: 1,
             freeze_ms: 2,

@@ -169,6 +169,7 @@ impl<'a> Player<'a> {
             chain: Chain::next(replica.chain(), position.generation, position.epoch, manifest),
             kind: PointKind::Crash,
             name: format!("point {}", position.epoch),
+            machine_cut: None,
             chunks: 3,
             cut_unix_ms: 1000 * position.epoch.0,
             freeze_ms: 5,

@@ -63,6 +63,7 @@ pub fn pair() -> Pair {
     Pair {
         generation: Generation { incarnation: 7, number: 1 },
         machine: "web".to_owned(),
+        machine_identity: String::new(),
         disk: "sda".to_owned(),
         target_identity: "simulated".to_owned(),
         target_path: "/dev/simulated".to_owned(),

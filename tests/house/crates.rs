@@ -9,7 +9,7 @@ use super::{Finding, settle};
 
 /// Each package and the packages of this repository that it may use. A package
 /// that is not here has no place yet.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("failback-datapath", &[]),
     ("failback-datapath-fuzz", &["failback-datapath"]),
     ("failback-control", &["failback-datapath"]),
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("failback-tests", &["failback-control", "failback-datapath", "failback"]),
     ("failback-benches", &["failback-control", "failback-datapath", "failback"]),
     ("failback-peers", &["failback-control", "failback-datapath", "failback"]),
+    ("failback-protection", &["failback-control", "failback-datapath", "failback"]),
 ];
 
 /// What is shipped inherits the workspace's lints.

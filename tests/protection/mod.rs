@@ -1,10 +1,9 @@
-//! Protected disks: the commands around them, and the processes that protect
-//! them, on real devices and journals.
-//!
-//! `rig` is a machine and its home with real processes; `oracle` judges what the
-//! points hold; `exact`, `killed`, `postgresql` and `failures` are what happens.
+//! Commands around protected disks: what they say of real devices and journals.
 
+mod agent;
 mod agent_check;
+mod inspect;
+mod master_target;
 mod oracle;
 mod points;
 

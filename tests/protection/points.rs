@@ -19,6 +19,7 @@ fn pair() -> Pair {
     Pair {
         generation: GENERATION,
         machine: "web-1".to_owned(),
+        machine_identity: String::new(),
         disk: "root".to_owned(),
         target_identity: "loop".to_owned(),
         target_path: "/dev/loop9".to_owned(),
@@ -43,6 +44,7 @@ fn make_journal(folder: &Path) {
                 epoch: journal.open_epoch(),
                 kind,
                 name: name.to_owned(),
+                machine_cut: None,
                 cut_unix_ms: CUT_UNIX_MS,
                 closed_unix_ms: CUT_UNIX_MS + 20,
                 freeze_ms: 12,

@@ -162,6 +162,7 @@ async fn cut(replica: &mut Real) {
         chain: Chain::next(replica.chain(), generation, epoch, manifest),
         kind: PointKind::Crash,
         name: String::new(),
+        machine_cut: None,
         chunks: 1,
         cut_unix_ms: 1000 * epoch.0,
         freeze_ms: 5,

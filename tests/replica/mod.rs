@@ -10,5 +10,5 @@
 //! and files are the real ones.
 
 mod killed;
-mod life;
-mod place;
+pub mod life;
+pub mod place;

@@ -49,6 +49,7 @@ fn pair(device: &Path) -> Pair {
     Pair {
         generation: Generation { incarnation: 7, number: 1 },
         machine: "web".to_owned(),
+        machine_identity: String::new(),
         disk: "sda".to_owned(),
         target_identity: "loop".to_owned(),
         target_path: device.display().to_string(),

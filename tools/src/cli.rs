@@ -30,10 +30,14 @@ pub enum Command {
     Pair(Pair),
     /// Inspect, make, attach and detach disk images.
     Image(Image),
-    /// Say what this machine can do to protect its disks.
+    /// Protect the disks of this machine while it runs, and take it home.
     Agent(crate::command::agent::Agent),
-    /// List and show the recovery points of protected disks.
+    /// Serve the agents of machines whose disks come home.
+    MasterTarget(crate::command::master_target::MasterTargetCommand),
+    /// List, show, copy, rewind to and commit the recovery points of protected disks.
     Points(crate::command::points::Points),
+    /// Show what the files and maps of live protection hold.
+    Inspect(crate::command::inspect::Inspect),
     /// Measure on this host what `sync` is made of: each stage alone, and the whole.
     Bench(crate::command::bench::Bench),
     /// Show all of it on a disk made for the purpose: copy, change, copy again, check.

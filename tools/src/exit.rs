@@ -67,6 +67,13 @@ impl Exit {
             Self::Network => "network",
         }
     }
+
+    /// The one with this name in JSON.
+    pub fn named(name: &str) -> Option<Self> {
+        let all =
+            [Self::Success, Self::Failed, Self::Refused, Self::Interrupted, Self::Differs, Self::Network];
+        all.into_iter().find(|exit| exit.name() == name)
+    }
 }
 
 impl From<Exit> for ExitCode {

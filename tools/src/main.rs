@@ -8,6 +8,8 @@
 
 mod cli;
 mod command;
+mod config;
+mod control;
 mod exit;
 mod output;
 mod paths;
@@ -26,7 +28,9 @@ fn main() -> ExitCode {
         cli::Command::Pair(pair) => command::pair::run(&pair),
         cli::Command::Image(image) => command::image::run(&image.command),
         cli::Command::Agent(agent) => command::agent::run(&agent),
+        cli::Command::MasterTarget(master_target) => command::master_target::run(&master_target),
         cli::Command::Points(points) => command::points::run(&points),
+        cli::Command::Inspect(inspect) => command::inspect::run(&inspect),
         cli::Command::Bench(bench) => command::bench::run(&bench),
         cli::Command::Demo(demo) => command::demo::run(&demo),
         cli::Command::FreezeWatchdog(watchdog) => command::freeze_watchdog::run(&watchdog),

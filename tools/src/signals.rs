@@ -1,10 +1,11 @@
 //! SIGINT and SIGTERM: the first asks to stop in order, the second ends at once.
+//! SIGHUP: settings are to be read again.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use failback_datapath::pipeline::Cancel;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::exit::Exit;
@@ -21,4 +22,14 @@ pub fn cancel_on_signals() -> std::io::Result<Cancel> {
         flag::register(signal, Arc::clone(&asked))?;
     }
     Ok(Cancel::from_flag(asked))
+}
+
+/// A flag that SIGHUP sets, until somebody takes it down.
+///
+/// # Errors
+/// Where the system takes no handler.
+pub fn note_hangups() -> std::io::Result<Arc<AtomicBool>> {
+    let asked = Arc::new(AtomicBool::new(false));
+    flag::register(SIGHUP, Arc::clone(&asked))?;
+    Ok(asked)
 }

@@ -43,6 +43,10 @@ pub(crate) struct Arguments {
     /// Seed of all random data and places.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// How long the disks rest between being prepared and a run, so that
+    /// whoever is fast does not pay for the writing before.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    pub(crate) rest_seconds: u64,
     /// How long one run may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub(crate) timeout_seconds: u64,

@@ -26,6 +26,8 @@ const SCRATCH_BYTES: usize = 1 << 20;
 pub(crate) struct Settings {
     /// How many times each contestant runs.
     pub(crate) rounds: u32,
+    /// How long the disks rest before a run.
+    pub(crate) rest: Duration,
     /// How long one run may take.
     pub(crate) timeout: Duration,
     /// Whether others go on when a contestant fails.
@@ -113,6 +115,7 @@ fn run_once(
     settings: &Settings,
 ) -> Result<Outcome, Error> {
     field.prepare(row.preparation())?;
+    std::thread::sleep(settings.rest);
     if contestant.writes_target {
         field.hand_over();
     }

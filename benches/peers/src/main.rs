@@ -109,6 +109,7 @@ fn fill(report: &mut Report, rows: &[RowName], arguments: &Arguments) -> Result<
     let interrupt = Interrupt::register()?;
     let settings = contest::Settings {
         rounds: arguments.rounds,
+        rest: Duration::from_secs(arguments.rest_seconds),
         timeout: Duration::from_secs(arguments.timeout_seconds),
         keep_going: arguments.keep_going,
         interrupt: interrupt.clone(),

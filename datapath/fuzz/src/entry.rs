@@ -146,7 +146,8 @@ pub fn journal_record(bytes: &[u8]) {
     assert!(written.len() < bytes.len() * 8 + 4096);
 }
 
-/// A page of a journal's index: its header, a leaf; and the file of a pair.
+/// A page of a journal's index: its header, a leaf; one of its digests; and the
+/// file of a pair.
 pub fn journal_page(bytes: &[u8]) {
     assert!(loose::leaf(bytes, Some(0x5eed)).is_err());
     if let Ok(entries) = loose::leaf(bytes, None) {
@@ -155,6 +156,11 @@ pub fn journal_page(bytes: &[u8]) {
     let incarnation = bytes.get(16..24).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
     if let Ok(header) = loose::table_header(bytes, None, incarnation) {
         assert!(header.first <= header.last && header.levels.len() <= 4);
+    }
+    for seed in [None, Some(0x5eed)] {
+        let digests = loose::digest_page(bytes, 0, seed);
+        assert!(digests.is_none_or(|digests| digests.len() == 252));
+        let _ = (loose::leaf_at(bytes, 1, seed), loose::digest_header(bytes, seed));
     }
     if let Ok(pair) = Pair::decode(bytes) {
         assert!(pair.chunks() <= limits::PROTECTED_CHUNKS_MAX);

@@ -7,7 +7,8 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-use super::storage::{DeviceNumber, Host, is_block_device};
+use super::Disk;
+use super::storage::{BlockDevice, DeviceNumber, Host, is_block_device};
 
 /// What a file or device showed of its writes at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +32,44 @@ impl Writes {
         self.0.is_some() && *self != Self::look(file)
     }
 
-    fn look(file: &File) -> Self {
+    /// Whether it was not written since; where nothing is known, no.
+    pub(super) fn unchanged(&self, file: &File) -> bool {
+        self.0.is_some() && *self == Self::look(file)
+    }
+
+    /// Looks at `file` and flushes nothing.
+    pub(super) fn look(file: &File) -> Self {
         let Ok(metadata) = file.metadata() else { return Self(None) };
         if !is_block_device(&metadata) {
             let size = i64::try_from(metadata.size()).unwrap_or(i64::MAX);
             return Self(Some(vec![metadata.mtime(), metadata.mtime_nsec(), size]));
         }
         let device = Host::here().device(DeviceNumber::from_raw(metadata.rdev())).ok();
-        Self(device.and_then(|device| device.attribute("stat")).map(|text| counters(&text)))
+        // Counters that stand still whatever is written tell nothing.
+        let counts =
+            |device: &BlockDevice| device.attribute("queue/iostats").is_none_or(|text| text.trim() != "0");
+        let text = device.filter(counts).and_then(|device| device.attribute("stat"));
+        Self(text.map(|text| counters(&text)))
+    }
+}
+
+/// What a disk had shown of its writes at one moment: see [`Disk::write_mark`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteMark(Vec<Writes>);
+
+impl Disk {
+    /// What the disk shows of its writes now, flushing nothing: bytes that lie in
+    /// a page cache are written later, and then show.
+    #[must_use]
+    pub fn write_mark(&self) -> WriteMark {
+        WriteMark(self.files.iter().map(|file| Writes::look(&file.buffered)).collect())
+    }
+
+    /// Whether nobody has written the disk since `mark`, for certain.
+    #[must_use]
+    pub fn is_unwritten_since(&self, mark: &WriteMark) -> bool {
+        mark.0.len() == self.files.len()
+            && mark.0.iter().zip(&self.files).all(|(before, file)| before.unchanged(&file.buffered))
     }
 }
 

@@ -5,6 +5,7 @@
 //!         Full: nothing          the point exists       made again at open where missing
 //! ```
 
+use super::digests::{self, DigestFile};
 use super::files::Files;
 use super::merge::{Cursor, Merge};
 use super::open_epoch::OpenEpoch;
@@ -13,6 +14,7 @@ use super::shelf::{UNFINISHED, epoch_file, merged_file};
 use super::table::{Table, TableKind, bytes_for};
 use super::table_writer::{TableName, TableWriter};
 use super::{Error, Journal, PointRecord, Volume};
+use crate::unit::Epoch;
 
 /// Writes the index of the epoch that `point` closes; `file` is where space was
 /// allocated for it, if it was.
@@ -100,6 +102,24 @@ impl<V: Volume> Journal<V> {
             update.end().await?;
             self.digests.finish(&self.files, *epoch).await?;
         }
+        Ok(())
+    }
+
+    /// Knows no digest any more, durably: somebody else may have written the target,
+    /// so that it must be read before it is compared with anything. A crash
+    /// before the end may bring some of them back.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and those of files.
+    pub async fn forget_digests(&mut self) -> Result<(), Error> {
+        let applied = self.newest_point().map_or(Epoch(0), |point| point.epoch);
+        self.files.remove(digests::FILE)?;
+        let mut digests = DigestFile::create(&self.files, self.pair.chunks()).await?;
+        // What closed epochs know of it is as old.
+        digests.finish(&self.files, applied).await?;
+        digests.flush().await?;
+        self.files.flush_names()?;
+        self.digests = digests;
         Ok(())
     }
 

@@ -30,14 +30,14 @@ const MAGIC: [u8; 8] = *b"FBDIGEST";
 const VERSION: u16 = 1;
 const PAGE_HEADER: usize = 64;
 /// Digests of a page.
-pub(super) const PAGE_DIGESTS: u64 = ((BLOCK - PAGE_HEADER) / Digest::BYTES) as u64;
-const FIRST_PAGE: u64 = 2;
+pub const PAGE_DIGESTS: u64 = ((BLOCK - PAGE_HEADER) / Digest::BYTES) as u64;
+pub(super) const FIRST_PAGE: u64 = 2;
 /// Pages that are read and changed at once: 64 KiB, so that scattered changes do
 /// not read the file, and neighbours still share an operation.
 const PAGES_AT_ONCE: u64 = 16;
 
 /// A page of digests.
-pub(super) struct DigestPage<'a>(&'a mut [u8]);
+pub(super) struct DigestPage<'a>(pub(super) &'a mut [u8]);
 
 impl<'a> DigestPage<'a> {
     /// A page as it was read; emptied where it is not the whole page `number`.
@@ -76,7 +76,7 @@ impl<'a> DigestPage<'a> {
     }
 }
 
-fn is_whole(bytes: &[u8], number: u64, seed: u64) -> bool {
+pub(super) fn is_whole(bytes: &[u8], number: u64, seed: u64) -> bool {
     let mut fields = Fields::new(bytes);
     let (checksum, named) = (fields.u64(), fields.u64());
     bytes.len() == BLOCK && named == Some(number) && checksum == Some(xxh3_64_with_seed(&bytes[8..], seed))
@@ -84,9 +84,9 @@ fn is_whole(bytes: &[u8], number: u64, seed: u64) -> bool {
 
 /// Pages 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Header {
-    chunks: u64,
-    applied: Epoch,
+pub(super) struct Header {
+    pub chunks: u64,
+    pub applied: Epoch,
 }
 
 impl Header {
@@ -102,15 +102,20 @@ impl Header {
         into[32..40].copy_from_slice(&checksum.to_le_bytes());
     }
 
-    fn decode(bytes: &[u8], seed: u64) -> Option<Self> {
-        let checksum = xxh3_64_with_seed(bytes.get(..32)?, seed);
+    pub fn decode(bytes: &[u8], seed: u64) -> Option<Self> {
+        let (header, checksum) = Self::decode_fields(bytes)?;
+        (xxh3_64_with_seed(bytes.get(..32)?, seed) == checksum).then_some(header)
+    }
+
+    /// Reads it whatever its checksum, and that.
+    pub fn decode_fields(bytes: &[u8]) -> Option<(Self, u64)> {
         let mut fields = Fields::new(bytes);
         if fields.array()? != MAGIC || fields.u16()? != VERSION {
             return None;
         }
         fields.bytes(6)?;
         let header = Self { chunks: fields.u64()?, applied: Epoch(fields.u64()?) };
-        (fields.u64()? == checksum).then_some(header)
+        Some((header, fields.u64()?))
     }
 }
 

@@ -15,6 +15,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -60,6 +63,14 @@ pub enum PairState {
     },
     /// A point was chosen; the target is free to be run.
     Committed,
+}
+
+impl PairState {
+    /// Whether a point may be chosen or be on its way: then none is given up.
+    #[must_use]
+    pub const fn keeps_all_points(self) -> bool {
+        matches!(self, Self::Fenced | Self::Rewinding { .. } | Self::Rewound { .. } | Self::RollingBack)
+    }
 }
 
 impl fmt::Display for PairState {
@@ -110,6 +121,10 @@ pub struct Pair {
     pub generation: Generation,
     /// The machine's name.
     pub machine: String,
+    /// What that machine's agent is bound to, from its first visit on: another
+    /// machine with the same name is none of ours.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine_identity: String,
     /// The disk's name on its machine.
     pub disk: String,
     /// The target's identity (serial, filesystem and inode, …), which outlives its path.
@@ -141,6 +156,22 @@ impl Pair {
     #[must_use]
     pub const fn digester(&self) -> Digester {
         Digester::new(self.digest_algorithm, self.key.0)
+    }
+
+    /// Reads the pair of the journal in `folder`, whoever writes there; `None`
+    /// where there is no journal.
+    ///
+    /// # Errors
+    /// As [`Self::decode`], and those of the file.
+    pub fn read(folder: &Path) -> Result<Option<Self>, Error> {
+        let mut bytes = Vec::new();
+        let read = File::open(folder.join(FILE))
+            .and_then(|file| file.take(limits::PAIR_BYTES_MAX).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => Self::decode(&bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::file(FILE, "read", source)),
+        }
     }
 
     /// Chunks of the disk.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0  1  kind: 1 crash-consistent, 2 app-consistent, 3 final, 4 rewind
-//!   1  1  zero
+//!   1  1  form: 0 without a cut of the machine, 1 with one
 //!   2  2  length of the name
 //!   4  4  milliseconds that the source was frozen
 //!   8  8  incarnation     16  8  number of the generation
@@ -13,7 +13,8 @@
 //!  64  8  chunks that the epoch changed
 //!  72 32  manifest
 //! 104 32  head of the chain, this point's manifest included
-//! 136  …  name, UTF-8, at most 256 bytes
+//! 136  8  number of the machine's cut     144  4  its disks     148  4  zero: in form 1 alone
+//!   …  …  name, UTF-8, at most 256 bytes
 //! ```
 
 use std::fmt;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::field::{Fields, Room};
 use crate::limits;
-use crate::unit::{Chain, DeltaNumber, Epoch, Generation};
+use crate::unit::{Chain, DeltaNumber, Epoch, Generation, MachineCut};
 
 /// What a point promises of the applications that wrote the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +64,9 @@ pub struct PointRecord {
     pub kind: PointKind,
     /// Given by whoever asked for it; empty for points by policy.
     pub name: String,
+    /// What it has in common with the points of the machine's other disks.
+    #[serde(serialize_with = "machine_cut_as_text")]
+    pub machine_cut: Option<MachineCut>,
     /// When it was cut, by the source's clock.
     pub cut_unix_ms: u64,
     /// When it was closed, by the target's clock: what expiry by age goes by.
@@ -84,8 +88,22 @@ fn chain_as_text<S: serde::Serializer>(chain: &Chain, serializer: S) -> Result<S
     serializer.collect_str(chain)
 }
 
+/// Its number in hexadecimal digits: as a number in JSON it would lose some.
+fn machine_cut_as_text<S: serde::Serializer>(
+    cut: &Option<MachineCut>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Text {
+        number: String,
+        disks: u32,
+    }
+    cut.map(|cut| Text { number: cut.name(), disks: cut.disks }).serialize(serializer)
+}
+
 impl PointRecord {
     const FIXED_BYTES: usize = 136;
+    const MACHINE_CUT_BYTES: usize = 16;
 
     /// Its bytes; `None` where its name is too long.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
@@ -93,7 +111,8 @@ impl PointRecord {
         if self.name.len() > limits::POINT_NAME_MAX {
             return None;
         }
-        let mut bytes = vec![0; Self::FIXED_BYTES + self.name.len()];
+        let machine_cut_bytes = if self.machine_cut.is_some() { Self::MACHINE_CUT_BYTES } else { 0 };
+        let mut bytes = vec![0; Self::FIXED_BYTES + machine_cut_bytes + self.name.len()];
         let mut room = Room::new(&mut bytes);
         let (kind, to) = match self.kind {
             PointKind::Crash => (1, 0),
@@ -102,7 +121,7 @@ impl PointRecord {
             PointKind::Rewind { to } => (4, to.0),
         };
         room.u8(kind);
-        room.u8(0);
+        room.u8(u8::from(self.machine_cut.is_some()));
         room.u16(name_length);
         room.u32(self.freeze_ms);
         room.u64(self.generation.incarnation);
@@ -115,6 +134,11 @@ impl PointRecord {
         room.u64(self.chunks);
         room.put(&self.manifest);
         room.put(&self.chain.0);
+        if let Some(cut) = self.machine_cut {
+            room.u64(cut.number);
+            room.u32(cut.disks);
+            room.u32(0);
+        }
         room.put(self.name.as_bytes());
         Some(bytes)
     }
@@ -123,9 +147,11 @@ impl PointRecord {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields::new(bytes);
         let kind = fields.u8()?;
-        if fields.u8()? != 0 {
-            return None;
-        }
+        let has_machine_cut = match fields.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         let name_length = usize::from(fields.u16()?);
         let freeze_ms = fields.u32()?;
         let generation = Generation { incarnation: fields.u64()?, number: fields.u64()? };
@@ -137,10 +163,12 @@ impl PointRecord {
             (4, to) => PointKind::Rewind { to: Epoch(to) },
             _ => return None,
         };
-        let record = Self {
+        let mut record = Self {
             generation,
             epoch,
             kind,
+            name: String::new(),
+            machine_cut: None,
             cut_unix_ms: fields.u64()?,
             closed_unix_ms: fields.u64()?,
             freeze_ms,
@@ -148,9 +176,71 @@ impl PointRecord {
             chunks: fields.u64()?,
             manifest: fields.array()?,
             chain: Chain(fields.array()?),
-            name: std::str::from_utf8(fields.bytes(name_length)?).ok()?.to_owned(),
         };
+        if has_machine_cut {
+            record.machine_cut = Some(MachineCut { number: fields.u64()?, disks: fields.u32()? });
+            if fields.u32()? != 0 {
+                return None;
+            }
+        }
+        record.name = std::str::from_utf8(fields.bytes(name_length)?).ok()?.to_owned();
         let fits = name_length <= limits::POINT_NAME_MAX && fields.is_empty();
         fits.then_some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> PointRecord {
+        PointRecord {
+            generation: Generation { incarnation: 1, number: 2 },
+            epoch: Epoch(3),
+            kind: PointKind::App,
+            name: "n".to_owned(),
+            machine_cut: Some(MachineCut { number: 0x0102_0304_0506_0708, disks: 2 }),
+            cut_unix_ms: 4,
+            closed_unix_ms: 5,
+            freeze_ms: 6,
+            deltas: DeltaNumber(7),
+            chunks: 8,
+            manifest: [9; 32],
+            chain: Chain([10; 32]),
+        }
+    }
+
+    #[test]
+    fn golden_bytes_with_a_cut_of_the_machine() {
+        let bytes = record().encode().expect("a short name");
+        assert_eq!(bytes[..8], [2, 1, 1, 0, 6, 0, 0, 0]);
+        assert_eq!(bytes[136..], [8, 7, 6, 5, 4, 3, 2, 1, 2, 0, 0, 0, 0, 0, 0, 0, b'n']);
+        assert_eq!(PointRecord::decode(&bytes), Some(record()));
+        for (at, wrong) in [(1, 2), (1, 0), (148, 1)] {
+            let mut bytes = bytes.clone();
+            bytes[at] = wrong;
+            assert_eq!(PointRecord::decode(&bytes), None, "byte {at}");
+        }
+        assert_eq!(PointRecord::decode(&bytes[..140]), None);
+    }
+
+    #[test]
+    fn without_one_it_is_as_it_always_was() {
+        let record = PointRecord { machine_cut: None, ..record() };
+        let bytes = record.encode().expect("a short name");
+        assert_eq!((bytes.len(), bytes[1]), (137, 0));
+        assert_eq!(PointRecord::decode(&bytes), Some(record));
+    }
+
+    #[test]
+    fn the_number_of_a_cut_has_a_name() {
+        let cut = MachineCut { number: 0xab, disks: 1 };
+        assert_eq!(cut.name(), "00000000000000ab");
+        assert_eq!(MachineCut::number_of(&cut.name()), Some(0xab));
+        assert!(
+            ["ab", "+0000000000000ab", "g0000000000000ab"]
+                .iter()
+                .all(|name| MachineCut::number_of(name).is_none())
+        );
     }
 }

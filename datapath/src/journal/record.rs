@@ -37,14 +37,15 @@ use crate::unit::{Epoch, to_u64, to_usize};
 
 /// Records and their payloads begin at multiples of this, which is what direct
 /// I/O asks for on every device.
-pub(super) const BLOCK: usize = 4096;
+pub const BLOCK: usize = 4096;
 /// The frame.
 pub(super) const FRAME_BYTES: usize = 88;
 /// The longest head: a batch's.
-pub(super) const HEAD_BYTES_MAX: usize =
+pub const HEAD_BYTES_MAX: usize =
     (FRAME_BYTES + 16 + limits::BATCH_CHUNKS_MAX * super::entry::ENTRY_BYTES).next_multiple_of(BLOCK);
 
-const MAGIC: [u8; 8] = *b"FBRECORD";
+/// What every record begins with.
+pub const MAGIC: [u8; 8] = *b"FBRECORD";
 /// Of records, and of nothing else.
 pub(super) const VERSION: u8 = 1;
 
@@ -121,7 +122,8 @@ impl Frame {
     }
 
     /// Bytes of the whole record, padding included.
-    pub(super) const fn record_bytes(&self) -> u32 {
+    #[must_use]
+    pub const fn record_bytes(&self) -> u32 {
         self.payload_offset() + self.payload_bytes.next_multiple_of(4096)
     }
 

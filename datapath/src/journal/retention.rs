@@ -137,6 +137,11 @@ impl ClockWatch {
         Ok(())
     }
 
+    /// The last moment at which it was believed.
+    pub const fn agreed(&self) -> Option<Clock> {
+        self.agreed
+    }
+
     /// Believes the wall clock from `now` on.
     pub const fn accept(&mut self, now: Clock) {
         self.agreed = Some(now);

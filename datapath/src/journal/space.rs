@@ -113,7 +113,26 @@ impl<V: Volume> Journal<V> {
         self.watch.accept(now);
     }
 
-    fn is_short_of_space(&self, policy: &RetentionPolicy) -> Result<bool, Error> {
+    /// Takes over what an earlier look found of the clocks, by this process and
+    /// at whatever journal: a journal that is opened anew has seen no jump.
+    pub const fn watch_clock_from(&mut self, agreed: Option<Clock>) {
+        if let Some(agreed) = agreed {
+            self.watch.accept(agreed);
+        }
+    }
+
+    /// The last moment at which the wall clock was believed.
+    #[must_use]
+    pub const fn clock_agreed(&self) -> Option<Clock> {
+        self.watch.agreed()
+    }
+
+    /// Whether less is free than `policy` leaves on the volume, or more taken
+    /// than it allows.
+    ///
+    /// # Errors
+    /// Those of `statvfs(3)`.
+    pub fn is_short_of_space(&self, policy: &RetentionPolicy) -> Result<bool, Error> {
         let space = self.space()?;
         let over = policy.used_bytes_max.is_some_and(|most| space.used_bytes() > most);
         Ok(over || space.free_bytes < policy.free_bytes_min)

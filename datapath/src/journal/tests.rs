@@ -36,6 +36,7 @@ fn pair(chunks: u64, segment_bytes: u32) -> Pair {
     Pair {
         generation: GENERATION,
         machine: "web-1".to_owned(),
+        machine_identity: String::new(),
         disk: "vda".to_owned(),
         target_identity: "wwn-0x1".to_owned(),
         target_path: "/dev/sdb".to_owned(),
@@ -55,6 +56,7 @@ fn point<V: Volume>(journal: &Journal<V>, closed_unix_ms: u64) -> PointRecord {
         epoch: journal.open_epoch(),
         kind: PointKind::Crash,
         name: String::new(),
+        machine_cut: None,
         cut_unix_ms: closed_unix_ms,
         closed_unix_ms,
         freeze_ms: 12,

@@ -53,7 +53,9 @@ pub struct PairSummary {
 }
 
 impl PairSummary {
-    fn new(pair: &Pair) -> Self {
+    /// Of this pair.
+    #[must_use]
+    pub fn new(pair: &Pair) -> Self {
         let mut fields = match serde_json::to_value(pair) {
             Ok(serde_json::Value::Object(fields)) => fields,
             _ => serde_json::Map::new(),

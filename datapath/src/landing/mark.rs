@@ -196,7 +196,7 @@ impl Mark {
 }
 
 /// Writes `value` beside and renames, so that a crash leaves the old file or the new.
-pub(super) fn replace(path: &Path, value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     serde_json::to_writer(&mut file, value)?;
@@ -207,7 +207,7 @@ pub(super) fn replace(path: &Path, value: &impl Serialize) -> io::Result<()> {
 }
 
 /// Takes a file away, durably.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
     sync_folder(path)
 }
@@ -219,7 +219,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 /// Makes `folder` and the folders above it that are missing, durably, and gives
 /// those that got a new entry: a mark in a folder that a power cut takes away
 /// marks nothing.
-fn make_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn make_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = std::path::absolute(folder)?;
     let missing: Vec<_> = folder.ancestors().take_while(|above| !above.exists()).collect();
     let mut grown = Vec::with_capacity(missing.len());

@@ -27,6 +27,7 @@ mod writer;
 pub use checkpoint::Checkpoint;
 pub use error::Error;
 pub use mark::{Body as MarkBody, Mark, StateDirectory};
+pub(crate) use mark::{make_folder, remove, replace};
 pub use owner::{Owner, Ownership};
 pub use progress::{Progress, Ticket};
 pub use writer::Writer;

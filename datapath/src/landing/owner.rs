@@ -125,6 +125,21 @@ impl StateDirectory {
         Ok(Ownership { path })
     }
 
+    /// Gives up every disk whose journal lies in `retention`; says whether there
+    /// was one.
+    ///
+    /// # Errors
+    /// [`Error::State`] and [`Error::StateCorrupt`].
+    pub fn disown(&self, retention: &Path) -> Result<bool, Error> {
+        let ours = self.owners()?.into_iter().filter(|(_, owner)| owner.retention == retention);
+        let mut was_owned = false;
+        for (path, _) in ours {
+            Ownership { path }.release()?;
+            was_owned = true;
+        }
+        Ok(was_owned)
+    }
+
     /// Refuses a disk that a master target owns, or of which it owns a part.
     ///
     /// # Errors

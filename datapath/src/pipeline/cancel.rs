@@ -10,6 +10,7 @@ use std::time::Duration;
 pub struct Cancel {
     inside: Arc<AtomicBool>,
     outside: Arc<AtomicBool>,
+    above: Option<Arc<Self>>,
 }
 
 /// The run was asked to stop.
@@ -22,6 +23,13 @@ impl Cancel {
     #[must_use]
     pub fn from_flag(flag: Arc<AtomicBool>) -> Self {
         Self { outside: flag, ..Self::default() }
+    }
+
+    /// A request of its own that is also made with this one, but not the other
+    /// way round: one of several that stop together or alone.
+    #[must_use]
+    pub fn below(&self) -> Self {
+        Self { above: Some(Arc::new(self.clone())), ..Self::default() }
     }
 
     /// Asks all lanes to stop.
@@ -38,7 +46,9 @@ impl Cancel {
     /// Whether somebody asked.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.inside.load(Ordering::Relaxed) || self.is_from_outside()
+        self.inside.load(Ordering::Relaxed)
+            || self.is_from_outside()
+            || self.above.as_ref().is_some_and(|above| above.is_cancelled())
     }
 
     /// Goes on, or says that somebody asked to stop.
@@ -55,5 +65,20 @@ impl Cancel {
         while !self.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cancel;
+
+    #[test]
+    fn a_request_below_is_made_with_the_one_above_or_alone() {
+        let above = Cancel::default();
+        let (first, second) = (above.below(), above.below());
+        first.cancel();
+        assert!(first.is_cancelled() && !second.is_cancelled() && !above.is_cancelled());
+        above.cancel();
+        assert!(second.is_cancelled());
     }
 }

@@ -1,5 +1,7 @@
 //! A protected disk, as its agent sees it.
 
+use serde::{Deserialize, Serialize};
+
 use super::table::{Step, Table};
 
 /// Where a protected disk stands.
@@ -32,7 +34,8 @@ pub enum Disk {
 }
 
 /// Why every chunk must be offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The target has no point of this disk yet.
     Initial,
@@ -42,6 +45,19 @@ pub enum Reason {
     Target,
     /// An operator asks for it.
     Operator,
+}
+
+impl Reason {
+    /// Its name on screens and on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Doubt => "doubt",
+            Self::Target => "target",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// What may happen to a protected disk.
@@ -180,6 +196,25 @@ impl Table for Disk {
 impl Disk {
     const fn stay(self) -> Step<Self> {
         Step::to(self, &[])
+    }
+
+    /// Its name on screens, in JSON and in the agent's state.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::ResyncRequired(_) => "resync-required",
+            Self::Synchronizing(_) => "synchronizing",
+            Self::Protecting => "protecting",
+            Self::Cutting => "cutting",
+            Self::AwaitingPoint => "awaiting-point",
+            Self::CuttingForGood => "cutting-for-good",
+            Self::AwaitingFinalPoint => "awaiting-final-point",
+            Self::Fencing => "fencing",
+            Self::Fenced => "fenced",
+            Self::Relocated => "relocated",
+            Self::Refused => "refused",
+        }
     }
 
     /// Why this disk must be, or is being, compared as a whole.

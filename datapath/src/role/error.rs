@@ -54,6 +54,14 @@ pub enum Error {
         /// What does not fit, and what helps.
         reason: String,
     },
+    /// Something at the target's host is in the way; it may be gone later.
+    #[error("{pair} cannot be served now: {source}")]
+    Unready {
+        /// Which pair.
+        pair: String,
+        /// What is in the way.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The target or its journal.
     #[error(transparent)]
     Landing(#[from] LandingError),
@@ -80,7 +88,7 @@ impl Remediable for Error {
             Self::Disk(error) => error.remedy(),
             Self::Ring(error) => error.remedy(),
             Self::Landing(error) => error.remedy(),
-            Self::Memory(_) | Self::Stopped | Self::Ordered => Remedy::Retry,
+            Self::Memory(_) | Self::Stopped | Self::Ordered | Self::Unready { .. } => Remedy::Retry,
             Self::Doubt { .. } => Remedy::Resync,
             Self::Damaged { .. } | Self::Remarked { .. } => Remedy::Reconnect,
             Self::Unfit { .. } => Remedy::Refused,

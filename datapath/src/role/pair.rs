@@ -1,6 +1,7 @@
 //! A protected disk and its target, as the master target sees them.
 
 use super::table::{Step, Table};
+use crate::journal::PairState;
 
 /// Where a pair stands; the names are those of the workflow's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -149,6 +150,21 @@ impl Pair {
     #[must_use]
     pub const fn is_in_session(self) -> bool {
         matches!(self, Self::Reprotecting | Self::FailbackProtected | Self::Resyncing)
+    }
+
+    /// Where a pair stands without an agent, by its journal. One that was
+    /// committed is free to be run: no agent may write to it unasked.
+    #[must_use]
+    pub const fn at_rest(state: PairState) -> Self {
+        match state {
+            PairState::Initial | PairState::Corrupted => Self::Corrupted,
+            PairState::Protected => Self::Disconnected,
+            PairState::Resyncing | PairState::RollingBack => Self::ResyncRequired,
+            PairState::Fenced
+            | PairState::Rewinding { .. }
+            | PairState::Rewound { .. }
+            | PairState::Committed => Self::Fenced,
+        }
     }
 
     fn on_agent(self, event: PairEvent) -> Step<Self> {

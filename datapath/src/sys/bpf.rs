@@ -10,7 +10,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -24,6 +24,7 @@ pub const PAGE_BYTES: usize = 4096;
 const PAGE_BYTES_U32: u32 = 4096;
 
 const MAP_CREATE: u32 = 0;
+const MAP_LOOKUP: u32 = 1;
 const PROGRAM_LOAD: u32 = 5;
 const OBJECT_PIN: u32 = 6;
 const OBJECT_GET: u32 = 7;
@@ -35,6 +36,7 @@ const MAP_ARRAY: u32 = 2;
 const MAP_SHAREABLE: u32 = 1 << 10;
 const PROGRAM_RAW_TRACEPOINT: u32 = 17;
 const LINK_RAW_TRACEPOINT: u32 = 1;
+const READ_ONLY: u32 = 1 << 3;
 
 /// `union bpf_attr`, as far as these requests need it.
 #[repr(C, align(8))]
@@ -167,6 +169,46 @@ impl Drop for SharedWords {
         // SAFETY: the range is the mapping that this value made, and the borrow
         // of `words` has ended.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.words * size_of::<AtomicU64>()) };
+    }
+}
+
+/// A pinned [`map`], opened so that nothing in it can be changed.
+pub struct PinnedPages {
+    map: OwnedFd,
+    pages: u32,
+}
+
+impl PinnedPages {
+    /// Opens it; `None` where what is pinned there is another map.
+    ///
+    /// # Errors
+    /// `ENOENT`; `EACCES` where the path is no object; `EINVAL` where it is no map.
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let mut request = Request::new().pointer(0, path.as_ptr()).word(12, READ_ONLY);
+        // SAFETY: the path ends with zero and outlives the call.
+        let map = unsafe { request.open(OBJECT_GET) }?;
+        Ok(map_pages(map.as_fd())?.map(|pages| Self { map, pages }))
+    }
+
+    /// How many pages it has.
+    #[must_use]
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Copies page `number`, while others may change it word by word.
+    ///
+    /// # Errors
+    /// `ENOENT` past the end.
+    pub fn read(&self, number: u32, page: &mut [u64; PAGE_BYTES / 8]) -> io::Result<()> {
+        let mut request = Request::new()
+            .descriptor(0, self.map.as_fd())
+            .pointer(8, &raw const number)
+            .pointer(16, page.as_mut_ptr());
+        // SAFETY: the key is a word and outlives the call; an entry of this map is
+        // a page, which is what the answer has room for, and a map keeps its shape.
+        unsafe { request.call(MAP_LOOKUP) }.map(drop)
     }
 }
 
@@ -329,8 +371,6 @@ const INFORMATION_WORDS: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]

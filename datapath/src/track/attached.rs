@@ -76,7 +76,7 @@ impl Attached {
     }
 }
 
-fn program_name(event: Event) -> String {
+pub(super) fn program_name(event: Event) -> String {
     format!("{}-program", event.name())
 }
 

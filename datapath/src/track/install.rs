@@ -23,7 +23,7 @@ use super::tracker::Tracker;
 use crate::sys::bpf::{self, SharedWords};
 use crate::unit::ChunkSize;
 
-const MAP: &str = "map";
+pub(super) const MAP: &str = "map";
 
 /// What is pinned of a tracker, if it is whole.
 struct Found {

@@ -53,6 +53,15 @@ pub trait ChangeSource {
     /// The first [`Doubt`].
     fn check(&mut self) -> Result<(), Doubt>;
 
+    /// Sees that marks outlive this agent, also where somebody took away what
+    /// holds them.
+    ///
+    /// # Errors
+    /// Why they may not, for people.
+    fn keep(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Chunks that are marked now.
     fn dirty_chunks(&self) -> u64;
 

@@ -212,6 +212,10 @@ impl ChangeSource for Tracker {
         self.check_counts()
     }
 
+    fn keep(&mut self) -> Result<(), String> {
+        self.keep_pinned().map_err(|error| error.to_string())
+    }
+
     fn dirty_chunks(&self) -> u64 {
         self.marks().count(Bitmap::Dirty)
     }

@@ -72,6 +72,30 @@ impl fmt::Display for DeltaNumber {
     }
 }
 
+/// A cut through several disks at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MachineCut {
+    /// Chosen at random.
+    pub number: u64,
+    /// Disks that have it. It is a point of the machine once all of them do.
+    pub disks: u32,
+}
+
+impl MachineCut {
+    /// Its number as people see it.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{:016x}", self.number)
+    }
+
+    /// The number that is called `name`.
+    #[must_use]
+    pub fn number_of(name: &str) -> Option<u64> {
+        let is_plain = name.len() == 16 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_plain.then(|| u64::from_str_radix(name, 16).ok()).flatten()
+    }
+}
+
 /// The head of the chain of manifests: a hash over everything that ever became
 /// part of a point, up to that point.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]

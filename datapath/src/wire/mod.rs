@@ -48,6 +48,7 @@ mod error;
 mod frame;
 mod hello;
 mod link;
+mod listen;
 mod location;
 mod message;
 mod parcel;
@@ -58,12 +59,15 @@ pub use error::Error;
 pub use frame::{FrameError, HEADER_BYTES, Header, Kind, digests};
 pub use hello::{VERSION_HIGHEST, VERSION_LOWEST, exchange};
 pub use link::{LinkReceiver, LinkSender, link, payload_length};
+pub use listen::{Serves, listen};
 pub use location::{InvalidLocation, Location, SshLocation};
 pub use message::{
     Code, Create, DiskFacts, End, Finished, Join, Open, Opened, Refused, Role, Start, Started,
 };
 pub use parcel::acknowledged;
 pub use protection::{
-    Cut, CutKind, Fence, Fenced, Intent, MachineCut, Point, Position, Progress, Protect, Protecting, Remark,
+    Cut, CutKind, Fence, Fenced, Intent, Point, Position, Progress, Protect, Protecting, Remark,
 };
 pub use remote::{Connection, Remote};
+
+pub use crate::unit::MachineCut;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::delta::{DigestAlgorithm, Manifest};
-use crate::unit::{Chain, ChunkSize, DeltaNumber, Epoch, Generation, SectorSize};
+use crate::unit::{Chain, ChunkSize, DeltaNumber, Epoch, Generation, MachineCut, SectorSize};
 
 /// Where a disk stands in its history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,15 +116,6 @@ pub struct Cut {
     pub cut_unix_ms: u64,
     /// For how long the source was frozen.
     pub freeze_ms: u32,
-}
-
-/// A cut through several disks at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct MachineCut {
-    /// Chosen at random.
-    pub number: u64,
-    /// Disks that have it. It is a point of the machine once all of them do.
-    pub disks: u32,
 }
 
 /// The epoch is a point.

@@ -5,6 +5,8 @@ pub mod bench;
 pub mod demo;
 pub mod freeze_watchdog;
 pub mod image;
+pub mod inspect;
+pub mod master_target;
 pub mod pair;
 pub mod points;
 pub mod serve;

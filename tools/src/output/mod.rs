@@ -53,6 +53,11 @@ impl Output {
         Self { style }
     }
 
+    /// How much is told, and to whom.
+    pub const fn style(&self) -> Style {
+        self.style
+    }
+
     /// A result: `text` for people, `event` for machines.
     pub fn line(&self, text: &str, event: impl FnOnce() -> Value) {
         match self.style {

@@ -126,6 +126,17 @@ fn what_can_be_made_again_is() {
 }
 
 #[test]
+fn digests_that_were_forgotten_stay_so_over_a_crash() {
+    let (volume, mut journal) = written();
+    now(journal.roll_back()).expect("rolled back");
+    now(journal.forget_digests()).expect("forgotten");
+    drop(journal);
+    let (opened, recovery) = open(&volume).expect("it opens");
+    assert!(!recovery.digests_lost);
+    assert!(now(opened.digests(0..500)).expect("read").iter().all(Option::is_none));
+}
+
+#[test]
 fn a_torn_segment_that_was_being_made_is_given_up() {
     let (volume, journal) = written();
     let epoch = journal.open_epoch();

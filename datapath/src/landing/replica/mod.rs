@@ -64,7 +64,12 @@ pub struct Replica<B, V: Volume> {
     undurable: RoaringBitmap,
     /// Why nothing goes on until it is opened anew.
     stopped: Option<String>,
+    /// Hears how far a restoration is.
+    restored: Option<Box<Restored>>,
 }
+
+/// Hears how many bytes of how many were looked at.
+type Restored = dyn Fn(u64, u64);
 
 /// How far the open epoch has come.
 #[derive(Clone, Copy, Default)]

@@ -57,6 +57,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             course,
             undurable: RoaringBitmap::new(),
             stopped: None,
+            restored: None,
         })
     }
 

@@ -4,7 +4,7 @@ use super::{Course, Error, Replica};
 use crate::delta::Manifest;
 use crate::disk::Blocks;
 use crate::journal::{Clock, PairState, PointKind, PointRecord, Volume};
-use crate::unit::{Chain, DeltaNumber, Epoch, Generation};
+use crate::unit::{Chain, DeltaNumber, Epoch, Generation, MachineCut};
 
 /// What a source says of the epoch that it has cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Cut {
     pub kind: PointKind,
     /// Given by whoever asked for it; else empty.
     pub name: String,
+    /// What it has in common with the cuts of the machine's other disks.
+    pub machine_cut: Option<MachineCut>,
     /// Chunks that changed in it.
     pub chunks: u64,
     /// When it was cut, by the source's clock.
@@ -104,6 +106,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             epoch: cut.epoch,
             kind: cut.kind,
             name: cut.name.clone(),
+            machine_cut: cut.machine_cut,
             cut_unix_ms: cut.cut_unix_ms,
             closed_unix_ms: Clock::now().wall_unix_ms,
             freeze_ms: cut.freeze_ms,

@@ -36,8 +36,11 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         let chunk_bytes = to_usize(u64::from(self.journal.pair().chunk_size.bytes()));
         let most = (limits::BATCH_IMAGE_BYTES_MAX / chunk_bytes).clamp(1, limits::BATCH_CHUNKS_MAX);
         let mut left = chunks.iter().map(u64::from).peekable();
+        let mut looked_at = 0;
         while left.peek().is_some() {
             let some: Vec<u64> = left.by_ref().take(most).collect();
+            self.tell_restored(looked_at, chunks.len());
+            looked_at += to_u64(some.len());
             let images = self.images(&some, to).await?;
             manifest = images.iter().fold(manifest, with_image);
             let delta = self.course.landed.next();
@@ -50,7 +53,15 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
                 self.make_durable().await?;
             }
         }
+        self.tell_restored(looked_at, chunks.len());
         Ok(manifest)
+    }
+
+    fn tell_restored(&self, chunks: u64, of: u64) {
+        let bytes = |chunks: u64| chunks.saturating_mul(u64::from(self.journal.pair().chunk_size.bytes()));
+        if let Some(hear) = &self.restored {
+            hear(bytes(chunks), bytes(of));
+        }
     }
 
     async fn images(&self, chunks: &[u64], to: Epoch) -> Result<Vec<BeforeImage>, Error> {

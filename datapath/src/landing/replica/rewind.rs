@@ -66,6 +66,28 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         .await
     }
 
+    /// How many bytes a rewind to `to` would look at, and that there is room to
+    /// journal what it overwrites. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::rewind`].
+    pub async fn rehearse_rewind(&self, to: Epoch) -> Result<u64, Error> {
+        match self.state() {
+            PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. } => {}
+            _ => return Err(self.refuse("a rewind", "fence the pair first")),
+        }
+        self.journal.point(to)?;
+        let changed = self.journal.chunks_since(to).await?;
+        let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
+        self.journal.ensure_room(first_touches)?;
+        Ok(changed.len().saturating_mul(u64::from(self.journal.pair().chunk_size.bytes())))
+    }
+
+    /// Has `hear` told how many bytes of how many a rewind has looked at.
+    pub fn watch_restoration(&mut self, hear: impl Fn(u64, u64) + 'static) {
+        self.restored = Some(Box::new(hear));
+    }
+
     async fn rewind_to(&mut self, to: Epoch) -> Result<(), Error> {
         self.journal.point(to)?;
         self.overwrites.settle().await?;
@@ -85,6 +107,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             chain: self.chain_with(manifest),
             kind: PointKind::Rewind { to },
             name: String::new(),
+            machine_cut: None,
             chunks: changed.len(),
             cut_unix_ms: Clock::now().wall_unix_ms,
             freeze_ms: 0,
@@ -126,7 +149,12 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         self.step(async |replica| match replica.state() {
             PairState::Initial | PairState::Resyncing => Ok(()),
             PairState::Corrupted => replica.enter(PairState::Initial).await,
-            PairState::Protected | PairState::Committed => replica.enter(PairState::Resyncing).await,
+            PairState::Protected => replica.enter(PairState::Resyncing).await,
+            // It was free to be run: what is on it now is for reading to find out.
+            PairState::Committed => {
+                replica.journal.forget_digests().await?;
+                replica.enter(PairState::Resyncing).await
+            }
             _ => Err(replica.refuse("a synchronization", "commit a point first, or lift the fence")),
         })
         .await
@@ -194,13 +222,27 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// Those of the journal.
     pub async fn expire(&mut self, policy: &RetentionPolicy, now: Clock) -> Result<Expired, Error> {
         self.step(async |replica| match replica.state() {
-            PairState::Fenced
-            | PairState::Rewinding { .. }
-            | PairState::Rewound { .. }
-            | PairState::RollingBack => Ok(Expired::default()),
+            state if state.keeps_all_points() => Ok(Expired::default()),
             _ => Ok(replica.journal.expire(policy, now)?),
         })
         .await
+    }
+
+    /// Notes which machine the source belongs to, from its first visit on.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub async fn remember_machine(&mut self, identity: &str) -> Result<(), Error> {
+        self.step(async |replica| {
+            let name = |pair: &mut Pair| pair.machine_identity = identity.to_owned();
+            Ok(replica.journal.update_pair(name).await?)
+        })
+        .await
+    }
+
+    /// Takes over what an earlier look found of the clocks.
+    pub const fn watch_clock_from(&mut self, agreed: Option<Clock>) {
+        self.journal.watch_clock_from(agreed);
     }
 
     /// Work on the journal that can wait: after a point was answered.

@@ -45,7 +45,7 @@ impl Default for Hooks {
 /// `FAILBACK_CUT_KIND` and `FAILBACK_DISKS` (one to a line). `FAILBACK_HOOK` is
 /// `pre` or `post`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CutLabel {
+pub struct Occasion {
     /// The name that was given to it, or nothing.
     pub name: String,
     /// `app`, `final`, …
@@ -109,7 +109,7 @@ pub struct HookReport {
 impl Hooks {
     /// Runs the command before the cut.
     #[must_use]
-    pub fn begin<'h>(&'h self, cut: &'h CutLabel) -> Running<'h> {
+    pub fn begin<'h>(&'h self, cut: &'h Occasion) -> Running<'h> {
         let Some(command) = &self.pre else {
             let consistency = Consistency::Crash { reason: "no pre hook is set".to_owned() };
             return Running { hooks: self, cut, pre: None, consistency, is_post_due: false };
@@ -121,13 +121,20 @@ impl Hooks {
         };
         Running { hooks: self, cut, pre: Some(report), consistency, is_post_due: was_started }
     }
+
+    /// Runs the command after a cut that was [left](Running::leave): a machine
+    /// that stayed frozen and is thawed after all. `None` where none is set.
+    pub fn end(&self, cut: &Occasion) -> Option<HookReport> {
+        let command = self.post.as_ref()?;
+        Some(child::run(&mut command.build("post", cut), self.time_limit).0)
+    }
 }
 
 /// A cut whose command before it was run. Dropped, it runs the one after it.
 #[derive(Debug)]
 pub struct Running<'h> {
     hooks: &'h Hooks,
-    cut: &'h CutLabel,
+    cut: &'h Occasion,
     pre: Option<HookReport>,
     consistency: Consistency,
     is_post_due: bool,
@@ -146,6 +153,11 @@ impl Running<'_> {
         self.pre.as_ref()
     }
 
+    /// Leaves the command after the cut to be run later: see [`Hooks::end`].
+    pub fn leave(mut self) {
+        self.is_post_due = false;
+    }
+
     /// Runs the command after the cut; `None` where none is set or due.
     pub fn finish(mut self) -> Option<HookReport> {
         self.run_post()
@@ -155,8 +167,7 @@ impl Running<'_> {
         if !std::mem::take(&mut self.is_post_due) {
             return None;
         }
-        let command = self.hooks.post.as_ref()?;
-        Some(child::run(&mut command.build("post", self.cut), self.hooks.time_limit).0)
+        self.hooks.end(self.cut)
     }
 }
 
@@ -167,7 +178,7 @@ impl Drop for Running<'_> {
 }
 
 impl HookCommand {
-    fn build(&self, hook: &str, cut: &CutLabel) -> Command {
+    fn build(&self, hook: &str, cut: &Occasion) -> Command {
         let mut command = match self {
             Self::Program(words) => {
                 // Without any word there is nothing to start, which starting tells.
@@ -197,8 +208,8 @@ mod tests {
         Some(HookCommand::Shell(line.to_owned()))
     }
 
-    fn cut() -> CutLabel {
-        CutLabel {
+    fn cut() -> Occasion {
+        Occasion {
             name: "before-upgrade".into(),
             kind: "app".into(),
             disks: vec!["/dev/a".into(), "/dev/b c".into()],

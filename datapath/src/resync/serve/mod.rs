@@ -64,21 +64,26 @@ pub struct Server {
     exports: Exports,
     state: StateDirectory,
     sessions: Sessions,
-    connections: AtomicUsize,
     buffers: Budget,
+    /// Connections that are being served.
+    served: AtomicUsize,
     cancel: Cancel,
     observe: Box<dyn Fn(ServeEvent) + Send + Sync>,
 }
 
-/// How long a server that could not take a connection waits before the next.
-const ACCEPT_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
+/// A connection that is being served, however that ends.
+struct Served<'a>(&'a AtomicUsize);
 
-/// A place among the connections, given back however its thread ends.
-struct Held(Arc<Server>);
+impl<'a> Served<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
 
-impl Drop for Held {
+impl Drop for Served<'_> {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -108,9 +113,13 @@ impl Server {
         cancel: Cancel,
         observe: impl Fn(ServeEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let (sessions, connections) = (Sessions::default(), AtomicUsize::new(0));
-        let buffers = Budget::default();
-        Arc::new(Self { exports, state, sessions, connections, buffers, cancel, observe: Box::new(observe) })
+        let (sessions, buffers, served) = (Sessions::default(), Budget::default(), AtomicUsize::new(0));
+        Arc::new(Self { exports, state, sessions, buffers, served, cancel, observe: Box::new(observe) })
+    }
+
+    /// Whether no connection is being served: then no disk is open here.
+    pub fn is_idle(&self) -> bool {
+        self.served.load(Ordering::Acquire) == 0
     }
 
     /// Serves peers that connect to `listener` until the server is cancelled.
@@ -123,63 +132,10 @@ impl Server {
         listener: &std::net::TcpListener,
         settings: &ServerSettings,
     ) -> std::io::Result<()> {
-        listener.set_nonblocking(true)?;
-        while !self.cancel.is_cancelled() {
-            let (stream, from) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    session::wait_for_connection(listener)?;
-                    continue;
-                }
-                // A client that left before it was accepted is its own business.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
-                // Too many open files, or no memory: the runs that go on must not
-                // pay for it, and they give some back when they end.
-                Err(error) => {
-                    self.fail("the listening socket", &format!("cannot take a connection now: {error}"));
-                    std::thread::sleep(ACCEPT_AGAIN_AFTER);
-                    continue;
-                }
-            };
-            if self.connections.fetch_add(1, Ordering::Relaxed) >= session::connections_max() {
-                self.connections.fetch_sub(1, Ordering::Relaxed);
-                self.fail(&from.to_string(), "more connections than a server holds; turned away");
-                continue;
-            }
-            let (server, settings) = (Arc::clone(self), settings.clone());
-            let held = Held(Arc::clone(self));
-            let serve = move || {
-                let _held = held;
-                let served = ring::run(server.serve_stream(stream, &settings));
-                if let Ok(Err(error)) | Err(error) = served.map_err(Error::from) {
-                    server.fail(&from.to_string(), &error.to_string());
-                }
-            };
-            if let Err(error) = std::thread::Builder::new().name("connection".to_owned()).spawn(serve) {
-                self.fail(&from.to_string(), &format!("no thread for its connection: {error}"));
-            }
-        }
+        let door = Arc::new(Door { server: Arc::clone(self), settings: settings.clone() });
+        let listened = wire::listen(listener, &door, &self.cancel);
         self.sessions.wait_until_empty();
-        Ok(())
-    }
-
-    async fn serve_stream(
-        &self,
-        stream: std::net::TcpStream,
-        settings: &ServerSettings,
-    ) -> Result<(), Error> {
-        let broken =
-            |source| wire::Error::from(tls::Error::Broken { peer: "a new client".to_owned(), source });
-        stream.set_nonblocking(true).map_err(broken)?;
-        let stream = tokio::net::TcpStream::from_std(stream).map_err(broken)?;
-        match tls::accept(stream, settings).await.map_err(wire::Error::from)? {
-            Accepted::Paired(peer) => (self.observe)(ServeEvent::Paired { peer: peer.name }),
-            Accepted::Session { sender, receiver, peer } => {
-                let (sender, mut receiver) = link(sender, receiver, &peer.name);
-                self.serve_link(&sender, &mut receiver, peer.fingerprint.to_string()).await?;
-            }
-        }
-        Ok(())
+        listened
     }
 
     /// Serves the peer that started this process by ssh, over standard input
@@ -223,8 +179,33 @@ impl Server {
             }
         }
     }
+}
 
-    fn fail(&self, peer: &str, reason: &str) {
-        (self.observe)(ServeEvent::Failed { peer: peer.to_owned(), reason: reason.to_owned() });
+/// A server at its listening socket.
+struct Door {
+    server: Arc<Server>,
+    settings: ServerSettings,
+}
+
+impl wire::Serves for Door {
+    type Error = Error;
+
+    /// A socket, a ring with its runtime, and a disk of a few pieces.
+    const FILES_PER_CONNECTION: u64 = 16;
+
+    async fn serve(&self, stream: tokio::net::TcpStream) -> Result<(), Error> {
+        let _served = Served::new(&self.server.served);
+        match tls::accept(stream, &self.settings).await.map_err(wire::Error::from)? {
+            Accepted::Paired(peer) => (self.server.observe)(ServeEvent::Paired { peer: peer.name }),
+            Accepted::Session { sender, receiver, peer } => {
+                let (sender, mut receiver) = link(sender, receiver, &peer.name);
+                self.server.serve_link(&sender, &mut receiver, peer.fingerprint.to_string()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, from: &str, reason: &str) {
+        (self.server.observe)(ServeEvent::Failed { peer: from.to_owned(), reason: reason.to_owned() });
     }
 }

@@ -1,7 +1,6 @@
 //! A run at the serving end: what its lanes share, and how they are counted.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -128,27 +127,4 @@ impl Sessions {
         let some = |running: &mut HashMap<_, _>| !running.is_empty();
         drop(self.ended.wait_timeout_while(running, Duration::from_secs(10), some));
     }
-}
-
-/// Waits a moment for a client, so that a request to stop is soon seen.
-pub(super) fn wait_for_connection(listener: &std::net::TcpListener) -> std::io::Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut waiting, PollTimeout::from(200_u16)) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Files that a connection may have open: its socket, its ring with the runtime
-/// around it, and a disk of a few pieces.
-const FILES_PER_CONNECTION: u64 = 16;
-
-/// Connections that this process has files for. A ring that cannot be made for
-/// want of one leaves files of its runtime behind (tokio-uring 0.5), so it must
-/// not come to that.
-pub(super) fn connections_max() -> usize {
-    use nix::sys::resource::{Resource, getrlimit};
-    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    usize::try_from(files / FILES_PER_CONNECTION).unwrap_or(usize::MAX).clamp(1, limits::CONNECTIONS_MAX)
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::order::{CutLabel, LaneHandle, Order, Report};
 use crate::limits;
+use crate::quiesce::{Consistency, Hooks, Occasion, Running};
 use crate::role::table::Table;
 use crate::role::{CutAction, CutEvent, MachineCut};
 use crate::unit::{Chain, Epoch};
@@ -12,12 +13,19 @@ use crate::wire::{self, CutKind};
 
 /// Freezes the machine's filesystems.
 pub trait Freezer {
-    /// Freezes everything that can be; `hold`: until told otherwise, not within
-    /// the budget of a cut.
+    /// Makes ready to freeze everything that can be: what is unwritten is written
+    /// out, which may take long. Nobody waits yet.
+    ///
+    /// # Errors
+    /// Why it cannot be frozen.
+    fn prepare(&mut self) -> Result<(), String>;
+
+    /// Freezes it; `hold`: until told otherwise, not within the budget of a cut.
+    /// Gives the moment from which on writers may have waited.
     ///
     /// # Errors
     /// Why it is not frozen. Nothing is frozen then.
-    fn freeze(&mut self, hold: bool) -> Result<(), String>;
+    fn freeze(&mut self, hold: bool) -> Result<Instant, String>;
 
     /// Whether it is frozen still.
     fn holds(&mut self) -> bool;
@@ -25,17 +33,41 @@ pub trait Freezer {
     /// Thaws; whether it was frozen until now.
     fn thaw(&mut self) -> bool;
 
-    /// Powers the machine off, frozen as it is, where that is wanted.
-    fn power_off(&mut self);
+    /// Powers the machine off, frozen as it is.
+    ///
+    /// # Errors
+    /// Why it runs on. It is thawed then.
+    fn power_off(&mut self) -> Result<(), String>;
 }
 
-/// Asks applications to settle.
-pub trait Hooks {
-    /// Before a cut; whether all went well.
-    fn before(&mut self) -> bool;
+/// What kind of cut is wanted.
+#[derive(Clone, Copy)]
+pub struct CutPlan<'a> {
+    /// What its points are called; empty for cuts by policy.
+    pub name: &'a str,
+    /// Whether the machine stops for good.
+    pub last: bool,
+    /// Whether it is then powered off, frozen as it is.
+    pub power_off: bool,
+    /// What makes applications settle; `None` for a crash-consistent cut.
+    pub hooks: Option<&'a Hooks>,
+    /// How long writers may wait.
+    pub budget: Duration,
+    /// What all disks together may still have to read while they wait.
+    pub remainder_bytes: u64,
+}
 
-    /// After it, however it went.
-    fn after(&mut self);
+impl Default for CutPlan<'_> {
+    fn default() -> Self {
+        Self {
+            name: "",
+            last: false,
+            power_off: false,
+            hooks: None,
+            budget: limits::FREEZE_BUDGET,
+            remainder_bytes: limits::REMAINDER_BYTES_MAX,
+        }
+    }
 }
 
 /// What became of a cut.
@@ -47,10 +79,13 @@ pub enum Outcome {
         label: CutLabel,
         /// For each disk its epoch and the head of its chain.
         points: Vec<(String, Epoch, Chain)>,
-        /// Whether a hook failed, so that it is not what was asked for.
-        downgraded: bool,
+        /// Why it is not app-consistent, where that was asked for.
+        downgraded: Option<String>,
         /// Whether the machine is stopped for good, and its targets are fenced.
         finished: bool,
+        /// From the freeze until everything was done: the downtime so far, where
+        /// the machine is stopped for good.
+        took: Duration,
         /// The machine runs again, after its final point.
         void: bool,
     },
@@ -63,15 +98,13 @@ pub enum Outcome {
     },
 }
 
-/// Makes a cut through the disks of `lanes`; `None` for hooks: crash-consistent.
+/// Makes a cut through the disks of `lanes`.
 pub fn cut_machine<'a>(
-    lanes: &'a [LaneHandle],
+    lanes: &'a [&'a LaneHandle],
     freezer: &'a mut (dyn Freezer + 'a),
-    hooks: Option<&'a mut (dyn Hooks + 'a)>,
-    name: &str,
-    last: bool,
+    plan: CutPlan<'a>,
 ) -> Outcome {
-    let kind = match (last, &hooks) {
+    let kind = match (plan.last, &plan.hooks) {
         (true, _) => CutKind::Final,
         (false, Some(_)) => CutKind::App,
         (false, None) => CutKind::Crash,
@@ -82,37 +115,57 @@ pub fn cut_machine<'a>(
     let disks = u32::try_from(lanes.len()).unwrap_or(u32::MAX);
     let label = CutLabel {
         kind,
-        name: name.to_owned(),
+        name: plan.name.to_owned(),
         machine_cut: wire::MachineCut { number: u64::from_le_bytes(number), disks },
         cut_unix_ms: 0,
         freeze_ms: 0,
     };
+    let occasion = Occasion {
+        name: plan.name.to_owned(),
+        kind: kind_name(kind).to_owned(),
+        disks: lanes.iter().map(|lane| lane.disk.clone()).collect(),
+    };
     let driver = Driver {
         lanes,
         freezer,
-        hooks,
+        plan,
+        occasion: &occasion,
+        settled: None,
         label,
         begun: false,
         frozen_at: None,
         points: vec![None; lanes.len()],
-        downgraded: false,
+        downgraded: None,
         void: false,
         reason: String::new(),
         deadline: Instant::now() + limits::CUT_SHRINKS_WITHIN,
     };
-    driver.run(if last { CutEvent::FinishOrdered } else { CutEvent::Due })
+    driver.run(if plan.last { CutEvent::FinishOrdered } else { CutEvent::Due })
+}
+
+/// The name of a kind of cut, as hooks and people see it.
+#[must_use]
+pub const fn kind_name(kind: CutKind) -> &'static str {
+    match kind {
+        CutKind::Crash => "crash",
+        CutKind::App => "app",
+        CutKind::Final => "final",
+    }
 }
 
 struct Driver<'a> {
-    lanes: &'a [LaneHandle],
+    lanes: &'a [&'a LaneHandle],
     freezer: &'a mut (dyn Freezer + 'a),
-    hooks: Option<&'a mut (dyn Hooks + 'a)>,
+    plan: CutPlan<'a>,
+    occasion: &'a Occasion,
+    /// The hook before the cut was run; dropping this runs the one after it.
+    settled: Option<Running<'a>>,
     label: CutLabel,
     /// Whether the lanes hold their changes.
     begun: bool,
     frozen_at: Option<Instant>,
     points: Vec<Option<(Epoch, Chain)>>,
-    downgraded: bool,
+    downgraded: Option<String>,
     void: bool,
     reason: String,
     deadline: Instant,
@@ -141,12 +194,18 @@ impl Driver<'_> {
         }
     }
 
-    fn made(self, finished: bool) -> Outcome {
+    fn made(mut self, finished: bool) -> Outcome {
+        // A hook would wait for what is frozen.
+        if let Some(settled) = self.settled.take_if(|_| self.plan.last) {
+            settled.leave();
+        }
         let disks = self.lanes.iter().zip(self.points);
         let points = disks
             .filter_map(|(lane, point)| point.map(|(epoch, chain)| (lane.disk.clone(), epoch, chain)))
             .collect();
-        Outcome::Made { label: self.label, points, downgraded: self.downgraded, finished, void: self.void }
+        let took = self.frozen_at.map_or(Duration::ZERO, |begun| begun.elapsed());
+        let (label, downgraded, void) = (self.label, self.downgraded, self.void);
+        Outcome::Made { label, points, downgraded, finished, took, void }
     }
 
     /// Does one thing; gives what came of it, where something was to come.
@@ -154,21 +213,11 @@ impl Driver<'_> {
         match action {
             CutAction::SendRounds => return Some(self.send_rounds()),
             CutAction::RunPreHooks => {
-                if !self.hooks.as_mut().is_none_or(|hooks| hooks.before()) {
-                    self.downgraded = true;
-                    if self.label.kind == CutKind::App {
-                        self.label.kind = CutKind::Crash;
-                    }
-                }
+                self.settle();
                 return Some(CutEvent::Settled);
             }
-            CutAction::RunPostHooks => {
-                if let Some(hooks) = self.hooks.as_mut() {
-                    hooks.after();
-                }
-            }
-            CutAction::Freeze => return Some(self.freeze(false)),
-            CutAction::FreezeAndHold => return Some(self.freeze(true)),
+            CutAction::RunPostHooks => self.settled = None,
+            CutAction::Freeze | CutAction::FreezeAndHold => return Some(self.freeze()),
             CutAction::ReadRemainder => return Some(self.read()),
             CutAction::DrainAgain => return Some(self.check()),
             CutAction::Thaw => {
@@ -182,19 +231,37 @@ impl Driver<'_> {
                     });
                 }
             }
-            CutAction::CloseEpochs => {
-                self.note_freeze();
-                let label = self.label.clone();
-                let all = self.lanes.iter().all(|lane| lane.order(Order::Close(label.clone())));
-                return Some(if all { self.await_points(state) } else { CutEvent::DiskLost });
-            }
+            CutAction::CloseEpochs => return Some(self.close(state)),
             CutAction::VoidEpochs => self.void_all(),
             CutAction::FenceAll => return self.fence_all(),
-            CutAction::PowerOff => self.freezer.power_off(),
+            CutAction::PowerOff => self.power_off(),
             CutAction::AlarmVoid => self.void = true,
             CutAction::Announce | CutAction::ReportSkipped => {}
         }
         None
+    }
+
+    /// Runs the hook before the cut. One that fails leaves a point that is as
+    /// after a power cut.
+    fn settle(&mut self) {
+        let Some(hooks) = self.plan.hooks else { return };
+        let running = hooks.begin(self.occasion);
+        if let Consistency::Crash { reason } = running.consistency() {
+            self.downgraded = Some(reason.clone());
+            if self.label.kind == CutKind::App {
+                self.label.kind = CutKind::Crash;
+            }
+        }
+        self.settled = Some(running);
+    }
+
+    fn power_off(&mut self) {
+        if self.plan.power_off
+            && let Err(reason) = self.freezer.power_off()
+        {
+            self.failed(&reason, CutEvent::ThawedEarly);
+            self.void = true;
+        }
     }
 
     fn failed(&mut self, reason: &str, event: CutEvent) -> CutEvent {
@@ -232,7 +299,7 @@ impl Driver<'_> {
     /// Rounds until little is left on all disks.
     fn send_rounds(&mut self) -> CutEvent {
         if !self.begun {
-            self.lanes.iter().for_each(LaneHandle::drain_reports);
+            self.lanes.iter().for_each(|lane| lane.drain_reports());
             let order = Order::Begin { last: self.label.kind == CutKind::Final };
             self.begun = true;
             if self.ask(&order, limits::CUT_SHRINKS_WITHIN, |report| *report == Report::Ready).is_none() {
@@ -240,12 +307,8 @@ impl Driver<'_> {
             }
         }
         loop {
-            let left = |report: &Report| matches!(report, Report::Left { .. });
-            let Some(reports) = self.ask(&Order::Round, limits::CUT_SHRINKS_WITHIN, left) else {
-                return CutEvent::DiskLost;
-            };
-            let bytes = |report: &Report| if let Report::Left { bytes } = report { *bytes } else { 0 };
-            if reports.iter().map(bytes).fold(0, u64::saturating_add) <= limits::REMAINDER_BYTES_MAX / 4 {
+            let Some(left) = self.round() else { return CutEvent::DiskLost };
+            if left <= self.few_bytes() {
                 return CutEvent::Small;
             }
             if Instant::now() >= self.deadline {
@@ -254,10 +317,37 @@ impl Driver<'_> {
         }
     }
 
-    fn freeze(&mut self, hold: bool) -> CutEvent {
-        let begun = Instant::now();
-        match self.freezer.freeze(hold) {
-            Ok(()) => {
+    /// What a freeze may begin with, so that what comes until it began fits too.
+    fn few_bytes(&self) -> u64 {
+        self.plan.remainder_bytes / 4
+    }
+
+    /// One round of all disks; how many bytes are then left.
+    fn round(&mut self) -> Option<u64> {
+        let passes = self.lanes.iter().any(|lane| lane.passes_whole());
+        let within = if passes { limits::WHOLE_PASS_WITHIN } else { limits::CUT_SHRINKS_WITHIN };
+        let reports = self.ask(&Order::Round, within, |report| matches!(report, Report::Left { .. }))?;
+        let bytes = |report: &Report| if let Report::Left { bytes } = report { *bytes } else { 0 };
+        Some(reports.iter().map(bytes).fold(0, u64::saturating_add))
+    }
+
+    /// Writes out what is unwritten, sends that too, and freezes what is left.
+    fn freeze(&mut self) -> CutEvent {
+        if let Err(reason) = self.freezer.prepare() {
+            return self.failed(&reason, CutEvent::NotFrozen);
+        }
+        self.deadline = self.deadline.max(Instant::now() + limits::CUT_SHRINKS_WITHIN / 4);
+        match self.send_rounds() {
+            CutEvent::Small => {}
+            // A final cut has time: what is left is sent while the machine is frozen.
+            CutEvent::StaysLarge if self.plan.last => self.reason.clear(),
+            _ => {
+                self.freezer.thaw();
+                return CutEvent::NotFrozen;
+            }
+        }
+        match self.freezer.freeze(self.plan.last) {
+            Ok(begun) => {
                 self.frozen_at = Some(begun);
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 self.label.cut_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -268,30 +358,29 @@ impl Driver<'_> {
     }
 
     fn note_freeze(&mut self) {
-        if let Some(begun) = self.frozen_at.take() {
+        if let Some(begun) = self.frozen_at {
             self.label.freeze_ms = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
         }
     }
 
     fn budget_left(&self) -> Duration {
         let spent = self.frozen_at.map_or(Duration::ZERO, |begun| begun.elapsed());
-        let budget = if self.label.kind == CutKind::Final {
-            limits::CUT_SHRINKS_WITHIN
-        } else {
-            limits::CUT_READS_WITHIN
-        };
+        // The agent gives up before the watchdog does.
+        let budget = if self.plan.last { limits::FREEZE_HOLD_MAX } else { self.plan.budget * 4 / 5 };
         budget.saturating_sub(spent)
     }
 
     fn read(&mut self) -> CutEvent {
         let within = self.budget_left();
-        let expected = |report: &Report| matches!(report, Report::Read | Report::TooMuch);
-        match self.ask(&Order::Read, within, expected) {
-            Some(reports) if reports.contains(&Report::TooMuch) => {
-                self.failed("more changed than could be read in the freeze", CutEvent::TooMuch)
-            }
-            Some(_) => CutEvent::Read,
-            None => CutEvent::DiskLost,
+        let expected = |report: &Report| matches!(report, Report::Read | Report::TooMuch { .. });
+        let Some(reports) = self.ask(&Order::Read, within, expected) else { return CutEvent::DiskLost };
+        let too_much = |(lane, report): (&&LaneHandle, &Report)| match report {
+            Report::TooMuch { why } => Some(format!("disk {}: {why}", lane.disk)),
+            _ => None,
+        };
+        match self.lanes.iter().zip(&reports).find_map(too_much) {
+            Some(reason) => self.failed(&reason, CutEvent::TooMuch),
+            None => CutEvent::Read,
         }
     }
 
@@ -312,6 +401,21 @@ impl Driver<'_> {
         for lane in self.lanes {
             // A lane that is gone has nothing to void.
             let _ = lane.order(Order::Void);
+        }
+    }
+
+    fn close(&mut self, state: MachineCut) -> CutEvent {
+        if self.plan.last {
+            self.note_freeze();
+        } else {
+            // Applications need not wait for the points.
+            self.settled = None;
+        }
+        let label = self.label.clone();
+        if self.lanes.iter().all(|lane| lane.order(Order::Close(label.clone()))) {
+            self.await_points(state)
+        } else {
+            CutEvent::DiskLost
         }
     }
 
@@ -349,7 +453,15 @@ impl Driver<'_> {
         let until = Instant::now() + limits::POINT_WITHIN;
         let mut missing: Vec<_> = self.lanes.iter().filter(|lane| lane.order(Order::Fence)).collect();
         while !missing.is_empty() && Instant::now() < until {
-            missing.retain(|lane| lane.report(POLL) != Some(Report::Fenced));
+            missing.retain(|lane| match lane.report(POLL) {
+                Some(Report::Fenced) => false,
+                // One that has ended says so at once.
+                Some(_) => {
+                    std::thread::sleep(POLL);
+                    true
+                }
+                None => true,
+            });
         }
         self.void |= !self.freezer.holds();
         missing.is_empty().then_some(CutEvent::FencedOnAll)

@@ -15,13 +15,24 @@
 //! ```
 
 mod cut;
+mod freezer;
 mod lane;
+mod machine;
 mod order;
 mod outbox;
 mod remainder;
+mod reserve;
 mod round;
 mod session;
+mod status;
 
-pub use cut::{Freezer, Hooks, Outcome, cut_machine};
-pub use lane::{Lane, LaneSettings};
+pub use cut::{CutPlan, Freezer, Outcome, cut_machine, kind_name};
+pub use freezer::{FreezerSettings, Standstill};
+pub use lane::{Lane, LaneEnding, LaneSettings, News, OnDoubt};
+pub use machine::{
+    CutStatus, DiskPoint, DiskSettings, DiskStatus, Event, How, Machine, MachineError, MachineHandle,
+    MachineSettings, MachineStatus, PointSettings, Thaw, Tracking, Uninstall, is_name, uninstall,
+};
 pub use order::{CutLabel, LaneHandle, Order, Report};
+pub use reserve::Reserve;
+pub use status::{LaneStatus, NewestPoint, Traffic};

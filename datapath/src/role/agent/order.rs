@@ -1,14 +1,16 @@
 //! What the coordinator of cuts and the lanes tell each other.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel as reports;
 use tokio::sync::mpsc;
 
+use super::status::{Counters, LaneStatus};
 use crate::role::Disk;
 use crate::unit::{Chain, Epoch};
-use crate::wire::{CutKind, MachineCut};
+use crate::wire::{CutKind, MachineCut, Progress};
 
 /// What a cut is called, alike on all disks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +66,11 @@ pub enum Report {
     },
     /// The remainder is in memory.
     Read,
-    /// It does not fit there.
-    TooMuch,
+    /// It is not: more changed than there is memory or time for.
+    TooMuch {
+        /// What is too much.
+        why: &'static str,
+    },
     /// Nothing changed since it was read.
     Unchanged,
     /// Something did.
@@ -93,33 +98,72 @@ pub struct LaneHandle {
     pub disk: String,
     orders: mpsc::Sender<Order>,
     reports: reports::Receiver<Report>,
-    state: Arc<Mutex<Disk>>,
+    /// Whether it is compared as a whole where others send what changed.
+    passes_whole: bool,
+    size_bytes: u64,
+    known: Arc<Known>,
 }
 
 /// The lane's end.
 pub(super) struct LaneEnd {
     pub(super) orders: mpsc::Receiver<Order>,
     reports: reports::Sender<Report>,
-    state: Arc<Mutex<Disk>>,
+    known: Arc<Known>,
+}
+
+/// What both ends see.
+struct Known {
+    status: Mutex<LaneStatus>,
+    counters: Arc<Counters>,
+}
+
+impl Known {
+    fn status(&self) -> MutexGuard<'_, LaneStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Orders and reports under way: one at a time, and room for a loss beside it.
 const QUEUE: usize = 4;
 
-/// Both ends for `disk`, which stands at `state`.
-pub(super) fn ends(disk: &str, state: Disk) -> (LaneHandle, LaneEnd) {
+/// Both ends for `disk`, of which `status` is known.
+pub(super) fn ends(
+    disk: &str,
+    size_bytes: u64,
+    passes_whole: bool,
+    status: LaneStatus,
+) -> (LaneHandle, LaneEnd) {
     let (orders, taken) = mpsc::channel(QUEUE);
     let (told, reports) = reports::bounded(QUEUE);
-    let state = Arc::new(Mutex::new(state));
-    let handle = LaneHandle { disk: disk.to_owned(), orders, reports, state: Arc::clone(&state) };
-    (handle, LaneEnd { orders: taken, reports: told, state })
+    let known = Arc::new(Known { status: Mutex::new(status), counters: Arc::default() });
+    let end = LaneEnd { orders: taken, reports: told, known: Arc::clone(&known) };
+    (LaneHandle { disk: disk.to_owned(), orders, reports, passes_whole, size_bytes, known }, end)
 }
 
 impl LaneHandle {
     /// Where the disk stands.
     #[must_use]
     pub fn state(&self) -> Disk {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.status().state
+    }
+
+    /// All that is known of the disk.
+    #[must_use]
+    pub fn status(&self) -> LaneStatus {
+        let counters = &self.known.counters;
+        let mut status = self.known.status().clone();
+        status.traffic = counters.traffic();
+        status.progress = matches!(status.state, Disk::Synchronizing(_)).then(|| Progress {
+            done_bytes: counters.passed.load(Relaxed).min(self.size_bytes),
+            total_bytes: self.size_bytes,
+        });
+        status
+    }
+
+    /// Whether a round before a cut may take as long as the whole disk takes.
+    #[must_use]
+    pub const fn passes_whole(&self) -> bool {
+        self.passes_whole
     }
 
     /// Gives an order; whether the lane is there to take it.
@@ -128,10 +172,15 @@ impl LaneHandle {
         self.orders.try_send(order).is_ok()
     }
 
-    /// The next report; `None` where there is none in time.
+    /// The next report; `None` where there is none in time. A lane that has ended
+    /// has lost whatever was asked of it.
     #[must_use]
     pub fn report(&self, within: Duration) -> Option<Report> {
-        self.reports.recv_timeout(within).ok()
+        match self.reports.recv_timeout(within) {
+            Ok(report) => Some(report),
+            Err(reports::RecvTimeoutError::Timeout) => None,
+            Err(reports::RecvTimeoutError::Disconnected) => Some(Report::Lost),
+        }
     }
 
     /// Throws away what earlier cuts left.
@@ -146,7 +195,12 @@ impl LaneEnd {
         drop(self.reports.try_send(report));
     }
 
-    pub(super) fn became(&self, state: Disk) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    /// Changes what is known of the disk.
+    pub(super) fn note<T>(&self, change: impl FnOnce(&mut LaneStatus) -> T) -> T {
+        change(&mut self.known.status())
+    }
+
+    pub(super) fn counters(&self) -> &Arc<Counters> {
+        &self.known.counters
     }
 }

@@ -1,16 +1,24 @@
-//! What a frozen machine's disk still had to read: memory that is there before
-//! the freeze, because taking some meanwhile may have to wait for what is frozen.
+//! What one disk of a frozen machine still had to read.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::reserve::{Block, Reserve};
+use crate::limits;
 use crate::unit::{ChunkSize, to_usize};
 
 /// Chunks read during a freeze.
 pub(super) struct Remainder {
-    memory: Vec<u8>,
+    reserve: Reserve,
+    blocks: Vec<Block>,
     chunk_bytes: usize,
-    places: BTreeMap<u64, Range<usize>>,
+    places: BTreeMap<u64, Place>,
+}
+
+/// Where a chunk lies.
+struct Place {
+    block: usize,
+    range: Range<usize>,
 }
 
 /// It does not fit.
@@ -18,39 +26,58 @@ pub(super) struct Remainder {
 pub(super) struct TooMuch;
 
 impl Remainder {
-    /// Room for `bytes`, every page of it touched.
-    pub(super) fn new(chunk: ChunkSize, bytes: u64) -> Self {
-        let mut memory = Vec::with_capacity(to_usize(bytes));
-        // Not `vec![0; …]`, whose pages come only when they are written.
-        memory.resize(to_usize(bytes), 0xff);
-        Self { memory, chunk_bytes: to_usize(u64::from(chunk.bytes())), places: BTreeMap::new() }
+    /// Nothing yet, with room for as much as the machine's reserve holds.
+    pub(super) fn new(chunk: ChunkSize, reserve: Reserve) -> Self {
+        let chunk_bytes = to_usize(u64::from(chunk.bytes()));
+        Self { reserve, blocks: Vec::new(), chunk_bytes, places: BTreeMap::new() }
     }
 
-    /// Whether so many chunks besides those in it find room.
+    fn per_block(&self) -> usize {
+        to_usize(u64::from(limits::WINDOW_BYTES)) / self.chunk_bytes
+    }
+
+    /// Whether so many chunks besides those in it find room, as far as can be
+    /// said: other disks take from the same reserve.
     pub(super) fn has_room(&self, chunks: u64) -> bool {
-        let held = self.places.len().saturating_add(to_usize(chunks));
-        held.saturating_mul(self.chunk_bytes) <= self.memory.len()
+        let held = self.blocks.len() * self.per_block() - self.places.len();
+        let free = to_usize(self.reserve.free_bytes()) / self.chunk_bytes;
+        to_usize(chunks) <= held.saturating_add(free)
     }
 
     /// Keeps a chunk, in place of an earlier version.
     pub(super) fn keep(&mut self, chunk: u64, bytes: &[u8]) -> Result<(), TooMuch> {
-        let begin = match self.places.get(&chunk) {
-            Some(place) => place.start,
-            None => self.places.len() * self.chunk_bytes,
+        let (block, start) = match self.places.get(&chunk) {
+            Some(place) => (place.block, place.range.start),
+            None => (
+                self.places.len() / self.per_block(),
+                self.places.len() % self.per_block() * self.chunk_bytes,
+            ),
         };
-        let place = begin..begin + bytes.len();
-        self.memory.get_mut(place.clone()).ok_or(TooMuch)?.copy_from_slice(bytes);
-        self.places.insert(chunk, place);
+        if block == self.blocks.len() {
+            self.blocks.push(self.reserve.take().ok_or(TooMuch)?);
+        }
+        let range = start..start + bytes.len();
+        let held = self.blocks.get_mut(block).and_then(|block| block.get_mut(range.clone()));
+        held.ok_or(TooMuch)?.copy_from_slice(bytes);
+        self.places.insert(chunk, Place { block, range });
         Ok(())
     }
 
     /// Its chunks in order.
     pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.places.iter().map(|(chunk, place)| (*chunk, &self.memory[place.clone()]))
+        self.places.iter().map(|(chunk, place)| (*chunk, &self.blocks[place.block][place.range.clone()]))
     }
 
+    /// Gives its memory back.
     pub(super) fn clear(&mut self) {
         self.places.clear();
+        self.reserve.give_back(self.blocks.drain(..));
+    }
+}
+
+impl Drop for Remainder {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -60,15 +87,30 @@ mod tests {
 
     #[test]
     fn the_latest_version_of_a_chunk_is_kept_and_room_ends() {
-        let mut remainder = Remainder::new(ChunkSize::MIN, 8192);
+        let window = to_usize(u64::from(limits::WINDOW_BYTES));
+        let reserve = Reserve::new(u64::from(limits::WINDOW_BYTES));
+        let chunk = ChunkSize::new(512 << 10).expect("a chunk size");
+        let mut remainder = Remainder::new(chunk, reserve.clone());
         assert!(remainder.has_room(2) && !remainder.has_room(3));
-        assert_eq!(remainder.keep(7, &[1; 4096]), Ok(()));
+        assert_eq!(remainder.keep(7, &vec![1; window / 2]), Ok(()));
         assert_eq!(remainder.keep(3, &[2; 100]), Ok(()));
-        assert_eq!(remainder.keep(7, &[3; 4096]), Ok(()));
+        assert_eq!(remainder.keep(7, &vec![3; window / 2]), Ok(()));
         assert_eq!(remainder.keep(9, &[4; 4096]), Err(TooMuch));
         let held: Vec<_> = remainder.chunks().map(|(chunk, bytes)| (chunk, bytes.len(), bytes[0])).collect();
-        assert_eq!(held, [(3, 100, 2), (7, 4096, 3)]);
+        assert_eq!(held, [(3, 100, 2), (7, window / 2, 3)]);
         remainder.clear();
         assert!(remainder.has_room(2));
+    }
+
+    #[test]
+    fn disks_share_what_the_machine_has() {
+        let reserve = Reserve::new(2 * u64::from(limits::WINDOW_BYTES));
+        let mut first = Remainder::new(ChunkSize::MAX, reserve.clone());
+        let mut second = Remainder::new(ChunkSize::MAX, reserve.clone());
+        assert_eq!((first.keep(0, &[1]), second.keep(0, &[2])), (Ok(()), Ok(())));
+        assert_eq!(second.keep(1, &[3]), Err(TooMuch));
+        assert!(!second.has_room(1));
+        drop(first);
+        assert_eq!((second.keep(1, &[3]), reserve.free_bytes()), (Ok(()), 0));
     }
 }

@@ -1,13 +1,15 @@
 //! One round: what was drained is read, and offered or sent.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::outbox::Outbox;
 use super::remainder::{Remainder, TooMuch};
 use super::session::Session;
+use super::status::{Count, Counters};
 use crate::disk::RingDisk;
 use crate::limits;
-use crate::pipeline::{Pool, ReadAhead, Throttle, Window};
+use crate::pipeline::{Load, Pool, ReadAhead, Window};
 use crate::role::Error;
 use crate::track::ChunkSet;
 use crate::unit::{ChunkSize, Digest, Extent, to_usize};
@@ -16,7 +18,10 @@ use crate::unit::{ChunkSize, Digest, Extent, to_usize};
 pub(super) struct Source {
     pub(super) disk: RingDisk,
     pub(super) pool: Pool,
-    pub(super) throttle: Throttle,
+    load: Load,
+    /// The machine is frozen: it waits for the reads, which wait for nothing.
+    pub(super) hurries: bool,
+    counters: Arc<Counters>,
     /// Room for the last chunk, and zeroes for what is not stored.
     zeroes: Vec<u8>,
     pub(super) chunk: ChunkSize,
@@ -29,10 +34,15 @@ struct Offered {
 }
 
 impl Source {
-    pub(super) fn new(disk: RingDisk, throttle: Throttle, chunk: ChunkSize) -> Result<Self, Error> {
+    pub(super) fn new(
+        disk: RingDisk,
+        load: Load,
+        chunk: ChunkSize,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Error> {
         let pool = Pool::new(limits::QUEUE_DEPTH + limits::OFFERS_IN_FLIGHT).map_err(Error::Memory)?;
         let zeroes = vec![0; to_usize(u64::from(chunk.bytes()))];
-        Ok(Self { disk, pool, throttle, zeroes, chunk })
+        Ok(Self { disk, pool, load, hurries: false, counters, zeroes, chunk })
     }
 
     fn size_bytes(&self) -> u64 {
@@ -79,7 +89,10 @@ impl Source {
         let mut offers = VecDeque::new();
         let mut reading = self.read(chunks);
         while let Some(window) = reading.next().await? {
-            self.throttle.admit(window.extent.length()).await;
+            self.count(&window);
+            if !self.hurries {
+                self.load.admit(window.extent.length()).await;
+            }
             let first = self.chunk.index(window.extent.offset());
             let is_doubtful = doubtful
                 .next_from(first)
@@ -101,6 +114,13 @@ impl Source {
             self.settle(&mut offers, outbox, session).await?;
         }
         outbox.flush(session).await
+    }
+
+    fn count(&self, window: &Window) {
+        self.counters.add(Count::Passed, window.extent.length());
+        if window.data().is_some() {
+            self.counters.add(Count::Read, window.extent.length());
+        }
     }
 
     /// Sends what is wanted of the oldest offer, from the very bytes that were offered.
@@ -128,6 +148,7 @@ impl Source {
     ) -> Result<Result<(), TooMuch>, Error> {
         let mut reading = self.read(chunks);
         while let Some(window) = reading.next().await? {
+            self.count(&window);
             for (extent, bytes) in self.chunks(&window) {
                 if let Err(too_much) = remainder.keep(self.chunk.index(extent.offset()), bytes) {
                     return Ok(Err(too_much));

@@ -2,9 +2,11 @@
 //! taken in, and what has come back.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::status::{Count, Counters};
 use crate::delta::{Packed, Shape};
 use crate::limits;
 use crate::ring::{self, Task};
@@ -34,6 +36,7 @@ pub(super) struct Session {
     points: VecDeque<Point>,
     pub(super) durable: Option<(Epoch, DeltaNumber)>,
     pub(super) fenced: bool,
+    counters: Arc<Counters>,
     _tasks: [Task<()>; 2],
 }
 
@@ -45,7 +48,11 @@ pub(super) enum Welcome {
 
 impl Session {
     /// Connects, and says what is to be protected.
-    pub(super) async fn open(remote: &Remote, protect: &Protect) -> Result<Welcome, Error> {
+    pub(super) async fn open(
+        remote: &Remote,
+        protect: &Protect,
+        counters: Arc<Counters>,
+    ) -> Result<Welcome, Error> {
         let Connection { sender, mut receiver, .. } = remote.connect().await?;
         sender.send_message(Kind::Protect, protect).await?;
         let header = tokio::time::timeout(limits::PEER_SILENCE_MAX, receiver.receive())
@@ -77,6 +84,7 @@ impl Session {
             points: VecDeque::new(),
             durable: None,
             fenced: false,
+            counters,
             _tasks: [keep, ring::spawn(receive_all(receiver, shape, told))],
         };
         Ok(Welcome::Ready(Box::new((session, protecting))))
@@ -88,12 +96,14 @@ impl Session {
             self.wait().await?;
         }
         self.sender.send_delta(packed).await?;
+        self.counters.add(Count::Sent, packed.encoded_bytes());
         let place = packed.head().place();
         self.unreceived.push_back((place.epoch, place.number));
         Ok(())
     }
 
     pub(super) async fn send_offer(&self, extent: Extent, digests: &[Digest]) -> Result<(), Error> {
+        self.counters.add(Count::Offered, extent.length());
         Ok(self.sender.send_offer(extent, digests).await?)
     }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::delta::{DigestAlgorithm, Manifest, Opened, Shape};
 use crate::pipeline::Digester;
-use crate::role::LandingError;
+use crate::role::{LandingError, Pair};
 use crate::unit::{Chain, DeltaNumber, Digest, Epoch, Extent};
 use crate::wire::{Cut, Position};
 
@@ -23,6 +23,17 @@ pub struct Standing {
     pub shape: Shape,
     /// The key of its digests.
     pub key: [u8; 32],
+    /// Where the pair stands without an agent.
+    pub rest: Pair,
+}
+
+/// What looking after a journal came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// Points that were given up, oldest first.
+    pub expired: Vec<Epoch>,
+    /// What an operator should look at: what it is about, and why.
+    pub alarm: Option<(&'static str, String)>,
 }
 
 impl Standing {
@@ -63,6 +74,10 @@ pub trait Landing {
     /// Makes the open epoch a point, if it is what the cut says; gives the head of
     /// the chain. Asked again for a point that exists it says the same.
     fn cut(&mut self, cut: &Cut) -> impl Future<Output = Result<Chain, LandingError>>;
+
+    /// Gives points up that are too old or for which there is no space, and does
+    /// the work on its journal that can wait.
+    fn tend(&mut self) -> impl Future<Output = Result<Tended, LandingError>>;
 
     /// Takes nothing more, durably, if `epoch` is its newest point and a final one.
     fn fence(&mut self, epoch: Epoch) -> impl Future<Output = Result<(), LandingError>>;

@@ -1,46 +1,91 @@
 //! The master target: one session for each protected disk, one target for each.
 //!
 //! In: agents' connections. Out: landed deltas, points, acknowledgements, states
-//! and alarms. Invariants: a pair has one session; nothing of a delta is written
-//! before all of it was verified; `Received` is credit and no more, `Durable`
-//! follows a flush, `Point` follows the point's record. Never: decides what a
+//! and alarms. Invariants: a pair is held by one, a session or somebody who works
+//! on it; nothing of a delta is written before all of it was verified; `Received`
+//! is credit and no more, `Durable` follows a flush, `Point` follows the point's
+//! record; a step of a target is never abandoned halfway. Never: decides what a
 //! replica decides (numbers, generations, manifests), lands anything after the
 //! connection has ended. Limits: `limits::DELTAS_IN_FLIGHT` deltas in memory for
 //! each session, `limits::CONNECTIONS_MAX` sessions.
 //!
 //! ```text
-//! link ─> Inbox (receives, unpacks, verifies) ─> Session ─> Landing
+//! listen ─> lease of the pair ─> Replicas::open ─> Session
+//!
+//! link ─> Inbox (receives, unpacks, verifies) ─> Session ─> Landing (Kept: a replica)
 //!                                                   │ Received, Durable, Want, Point
 //!                                                   └───> link
 //! ```
 
+mod creation;
+mod door;
 mod incoming;
+mod kept;
 mod landing;
+mod name;
+mod orders;
 mod pairs;
-mod replica;
+mod replicas;
 mod session;
 
 use std::future::Future;
-use std::sync::Arc;
 
-pub use landing::{Landing, Standing};
-pub use pairs::{PairEntry, PairName, Pairs};
+pub use door::serve;
+pub use kept::{Kept, SharedClock};
+pub use landing::{Landing, Standing, Tended};
+pub use name::{NoPairName, PairName};
+pub use orders::Removed;
+pub use pairs::{Alarm, Glance, Lease, PairEntry, Pairs};
+pub use replicas::{Assignment, KeptReplica, Replicas};
 
 use super::{Error, Pair};
 use crate::limits;
 use crate::pipeline::Cancel;
+use crate::unit::{Epoch, MachineCut};
 use crate::wire::tls::{self, Accepted, ServerSettings};
-use crate::wire::{self, Code, Kind, LinkReceiver, LinkSender, Protect, Refused, link};
+use crate::wire::{self, Code, CutKind, Kind, LinkReceiver, LinkSender, Protect, Refused, link};
 
 /// What a master target tells whoever watches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
+    /// A host spent a token.
+    Paired {
+        /// Its name.
+        peer: String,
+    },
+    /// A session has begun.
+    Connected {
+        /// Which pair.
+        pair: PairName,
+        /// Whose agent.
+        peer: String,
+    },
     /// A pair is in another state.
     Became {
         /// Which.
         pair: PairName,
         /// The state.
         state: Pair,
+    },
+    /// There is a point more.
+    Made {
+        /// Of which pair.
+        pair: PairName,
+        /// The point.
+        epoch: Epoch,
+        /// What it promises.
+        kind: CutKind,
+        /// Given by whoever asked for it.
+        name: String,
+        /// The cut of the machine that it is a part of.
+        machine_cut: MachineCut,
+    },
+    /// Points were given up.
+    Expired {
+        /// Of which pair.
+        pair: PairName,
+        /// Which, oldest first.
+        points: Vec<Epoch>,
     },
     /// An operator should look.
     Alarm {
@@ -57,7 +102,7 @@ pub trait Targets {
     type Landing: Landing;
 
     /// Opens the target of the disk that an agent wants to protect.
-    fn open(&self, protect: &Protect) -> impl Future<Output = Result<Self::Landing, Error>>;
+    fn open(&self, pair: &PairName, protect: &Protect) -> impl Future<Output = Result<Self::Landing, Error>>;
 }
 
 /// A master target.
@@ -78,6 +123,11 @@ impl<T: Targets> MasterTarget<T> {
         &self.pairs
     }
 
+    /// Its targets.
+    pub const fn targets(&self) -> &T {
+        &self.targets
+    }
+
     /// Serves one accepted connection on this thread's ring, until it ends.
     ///
     /// # Errors
@@ -88,18 +138,17 @@ impl<T: Targets> MasterTarget<T> {
         settings: &ServerSettings,
     ) -> Result<(), Error> {
         match tls::accept(stream, settings).await.map_err(wire::Error::from)? {
-            Accepted::Paired(_) => Ok(()),
+            Accepted::Paired(peer) => {
+                self.pairs.tell(Notice::Paired { peer: peer.name });
+                Ok(())
+            }
             Accepted::Session { sender, receiver, peer } => {
                 let (sender, mut receiver) = link(sender, receiver, &peer.name);
                 wire::exchange(&sender, &mut receiver).await?;
-                let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, receiver.receive());
-                let peer = peer.name.clone();
-                let header = first.await.map_err(|_| Error::OutOfPlace { peer, what: "nothing" })??;
-                if header.kind != Kind::Protect {
-                    return Err(receiver.unexpected(header, "Protect").into());
-                }
-                let protect: Protect = receiver.body(header).await?;
-                let served = self.protect(&protect, &sender, receiver).await;
+                let served = match first(&mut receiver).await {
+                    Ok(protect) => self.protect(&protect, &sender, receiver).await,
+                    Err(error) => Err(error),
+                };
                 if let Err(error) = &served {
                     say_why(error, &sender).await;
                 }
@@ -116,14 +165,54 @@ impl<T: Targets> MasterTarget<T> {
         receiver: LinkReceiver,
     ) -> Result<(), Error> {
         let peer = receiver.peer().to_owned();
-        let Some(entry) = self.pairs.find(&protect.machine, &protect.disk) else {
-            let reason = format!("no target for disk {} of machine {} here", protect.disk, protect.machine);
+        let name = PairName::new(&protect.machine, &protect.disk).ok();
+        let Some(entry) = name.and_then(|name| self.pairs.find(&name)) else {
+            let reason = format!(
+                "no target for disk {} of machine {} here: its master target needs a [[pair]] called {}/{}",
+                protect.disk, protect.machine, protect.machine, protect.disk
+            );
             return Err(Error::Unfit { peer, reason });
         };
-        let lease = entry.lease(&peer).ok_or(Error::Stopped)?;
-        let entry = Arc::clone(&lease.0);
-        let mut landing = self.targets.open(protect).await?;
-        session::attend(&mut landing, &entry, protect, sender, receiver, &self.cancel).await
+        let lease = entry.begin_session(&peer)?;
+        let opening = self.targets.open(entry.name(), protect);
+        let mut landing = match while_alive(sender, opening).await {
+            Ok(landing) => landing,
+            Err(error) => {
+                entry.alarm("opening", &format!("{peer} cannot be served: {error}"));
+                return Err(error);
+            }
+        };
+        session::attend(&mut landing, &lease, protect, sender, receiver, &self.cancel).await
+    }
+}
+
+/// The request of a new connection: within its time, and of the right kind.
+async fn first(receiver: &mut LinkReceiver) -> Result<Protect, Error> {
+    let limit = limits::HANDSHAKE_TIMEOUT;
+    let slow = wire::Error::Slow { peer: receiver.peer().to_owned(), seconds: limit.as_secs() };
+    let request = async {
+        let header = receiver.receive().await?;
+        match header.kind {
+            Kind::Protect => Ok(receiver.body(header).await?),
+            Kind::Open | Kind::Join => Err(Error::Unfit {
+                peer: receiver.peer().to_owned(),
+                reason: "a master target listens here, which offers no disk to `failback sync`: ask its host for a \
+                         `failback serve`"
+                    .to_owned(),
+            }),
+            _ => Err(receiver.unexpected(header, "Protect").into()),
+        }
+    };
+    tokio::time::timeout(limit, request).await.map_err(|_| slow)?
+}
+
+/// Does `work` to its end while the peer is told that this end lives; a peer that
+/// is gone meanwhile is noticed after it.
+async fn while_alive<R>(sender: &LinkSender, work: impl Future<Output = R>) -> R {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        Err(_gone) = sender.keep_alive() => work.await,
     }
 }
 

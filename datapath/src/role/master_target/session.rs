@@ -5,26 +5,32 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::incoming::{Inbox, Incoming};
-use super::{Landing, PairEntry, Standing};
+use super::{Landing, Lease, Notice, PairEntry, Standing, Tended};
 use crate::delta::Opened;
 use crate::limits;
 use crate::pipeline::Cancel;
 use crate::role::table::Table;
 use crate::role::{Error, LandingError, PairAction, PairEvent};
-use crate::unit::DeltaNumber;
+use crate::unit::{DeltaNumber, Extent};
 use crate::wire::{
-    Cut, Fence, Fenced, Intent, Kind, LinkReceiver, LinkSender, Point, Protect, Protecting, Remark,
+    Cut, Fence, Fenced, Intent, Kind, LinkReceiver, LinkSender, Point, Progress, Protect, Protecting, Remark,
 };
 
 /// One session.
 pub(super) struct Session<'a, L> {
     landing: &'a mut L,
-    watcher: &'a PairEntry,
+    entry: &'a PairEntry,
     sender: &'a LinkSender,
     peer: String,
+    /// Set when the session is to end before its next frame: no step of the
+    /// landing is abandoned halfway.
+    stop: Cancel,
     /// Deltas landed since the last checkpoint.
     undurable: bool,
     checkpoint_due: Instant,
+    tend_due: Instant,
+    /// Bytes that were offered, while all of them are to be.
+    offered: Option<Progress>,
 }
 
 /// Serves one agent until its connection ends, and leaves the target in order.
@@ -33,7 +39,7 @@ pub(super) struct Session<'a, L> {
 /// Whatever ended the session.
 pub(super) async fn attend<L: Landing>(
     landing: &mut L,
-    watcher: &PairEntry,
+    lease: &Lease,
     protect: &Protect,
     sender: &LinkSender,
     receiver: LinkReceiver,
@@ -41,50 +47,89 @@ pub(super) async fn attend<L: Landing>(
 ) -> Result<(), Error> {
     let mut session = Session {
         landing,
-        watcher,
+        entry: lease.entry(),
         sender,
         peer: receiver.peer().to_owned(),
+        stop: Cancel::default(),
         undurable: false,
         checkpoint_due: Instant::now() + limits::CHECKPOINT_EVERY,
+        tend_due: Instant::now() + limits::TEND_EVERY,
+        offered: None,
     };
-    session.greet(protect).await?;
-    let inbox = Inbox::open(receiver, &session.landing.standing());
-    let served = tokio::select! {
-        served = session.serve(inbox) => served,
-        Err(error) = sender.keep_alive() => Err(error.into()),
-        () = cancel.cancelled() => Err(Error::Stopped),
-    };
-    // A step of the landing that was dropped half way has stopped it, and says so.
-    if session.watcher.state().is_in_session() {
-        session.happened(PairEvent::SessionEnded);
-        session.checkpoint().await?;
+    let served = session.run(protect, receiver, lease.stop(), cancel).await;
+    let ended = session.end().await;
+    served.and(ended)
+}
+
+/// What an operator reads of an event.
+const fn words(event: PairEvent) -> &'static str {
+    match event {
+        PairEvent::AgentUnfit => "sent something that does not belong to this pair",
+        PairEvent::AgentContinues | PairEvent::AgentSynchronizes => {
+            "asks for this pair, which takes no agent now"
+        }
+        PairEvent::DeltaOutOfPlace => "sent deltas or offers that do not follow on what is here",
+        PairEvent::CutUnfit => "sent a cut that is not what landed here",
+        PairEvent::FenceUnfit | PairEvent::FenceFits => {
+            "asks for a fence at something that is not the newest final point"
+        }
+        PairEvent::JournalFull => "waits: the retention volume has no room",
+        PairEvent::StorageFailed => "was cut off: target or journal failed",
+        _ => "needs a look",
     }
-    served
 }
 
 impl<L: Landing> Session<'_, L> {
+    async fn run(
+        &mut self,
+        protect: &Protect,
+        receiver: LinkReceiver,
+        wanted: &Cancel,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let (stop, sender) = (self.stop.clone(), self.sender);
+        self.greet(protect).await?;
+        let inbox = Inbox::open(receiver, &self.landing.standing());
+        let serving = self.serve(inbox);
+        tokio::pin!(serving);
+        let ended = tokio::select! {
+            served = &mut serving => return served,
+            Err(error) = sender.keep_alive() => error.into(),
+            () = wanted.cancelled() => Error::Stopped,
+            () = cancel.cancelled() => Error::Stopped,
+        };
+        stop.cancel();
+        match serving.await {
+            Ok(()) | Err(Error::Stopped) => Err(ended),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks the table what follows, notes the new state and raises alarms; the
     /// other actions are the caller's.
-    fn happened(&mut self, event: PairEvent) -> &'static [PairAction] {
-        let step = self.watcher.state().on(event);
-        self.watcher.became(step.next);
+    fn happened(&mut self, event: PairEvent, why: Option<&str>) -> &'static [PairAction] {
+        let step = self.entry.state().on(event);
+        self.entry.became(step.next);
         if step.actions.contains(&PairAction::Alarm) {
-            self.watcher.alarm(&format!("{event:?} from {}", self.peer));
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            self.entry.alarm(words(event), &format!("{} {}{why}", self.peer, words(event)));
         }
         step.actions
     }
 
     async fn greet(&mut self, protect: &Protect) -> Result<(), Error> {
         let standing = self.landing.standing();
+        // What somebody else did to it meanwhile is in its journal.
+        self.entry.became(standing.rest);
         let event = match unfit(protect, &standing) {
             Some(reason) => {
-                self.happened(PairEvent::AgentUnfit);
+                self.happened(PairEvent::AgentUnfit, Some(&reason));
                 return Err(Error::Unfit { peer: self.peer.clone(), reason });
             }
             None if protect.intent == Intent::Continue => PairEvent::AgentContinues,
             None => PairEvent::AgentSynchronizes,
         };
-        let actions = self.happened(event);
+        let actions = self.happened(event, None);
         if actions.contains(&PairAction::SayFenced) {
             let epoch = standing.newest.unwrap_or(standing.position.epoch);
             self.sender.send_message(Kind::Fenced, &Fenced { epoch }).await?;
@@ -92,11 +137,14 @@ impl<L: Landing> Session<'_, L> {
         }
         let synchronize = actions.contains(&PairAction::WelcomeAnew);
         if !synchronize && !actions.contains(&PairAction::Welcome) {
-            let reason = format!("this disk is {:?} here and takes no agent now", self.watcher.state());
+            let reason = format!("this disk is {:?} here and takes no agent now", self.entry.state());
             return Err(Error::Unfit { peer: self.peer.clone(), reason });
         }
         if synchronize {
-            self.landing.begin_synchronization().await?;
+            let begun = self.landing.begin_synchronization().await;
+            self.checked(begun, PairEvent::AgentUnfit)?;
+            self.offered = Some(Progress { done_bytes: 0, total_bytes: standing.shape.disk_bytes });
+            self.entry.progressed(self.offered);
         }
         let standing = self.landing.standing();
         let protecting = Protecting {
@@ -110,11 +158,13 @@ impl<L: Landing> Session<'_, L> {
             credit: limits::DELTAS_IN_FLIGHT,
             synchronize,
         };
-        Ok(self.sender.send_message(Kind::Protecting, &protecting).await?)
+        self.sender.send_message(Kind::Protecting, &protecting).await?;
+        self.entry.tell(Notice::Connected { pair: self.entry.name().clone(), peer: self.peer.clone() });
+        Ok(())
     }
 
     async fn serve(&mut self, mut inbox: Inbox) -> Result<(), Error> {
-        let mut waiting = None;
+        let (stop, mut waiting) = (self.stop.clone(), None);
         loop {
             let frame = match waiting.take() {
                 Some(frame) => frame,
@@ -124,31 +174,44 @@ impl<L: Landing> Session<'_, L> {
                         self.checkpoint().await?;
                         continue;
                     }
+                    () = tokio::time::sleep_until(self.tend_due) => {
+                        self.tend().await?;
+                        continue;
+                    }
+                    () = stop.cancelled() => return Err(Error::Stopped),
                 },
             };
             match frame? {
                 Incoming::Delta(delta) => waiting = self.take(delta, &mut inbox).await?,
                 Incoming::Offer(extent, digests) => {
-                    self.happened(PairEvent::OfferCame);
-                    let wanted = self.landing.want(extent, &digests).await;
-                    let wanted = self.checked(wanted, PairEvent::DeltaOutOfPlace)?;
+                    self.happened(PairEvent::OfferCame, None);
+                    let want = async |landing: &mut L| landing.want(extent, &digests).await;
+                    let wanted = self.with_room(PairEvent::DeltaOutOfPlace, want).await?;
                     self.sender.send_want(extent, &wanted).await?;
+                    self.was_offered(extent);
                 }
                 Incoming::Cut(cut) => self.cut(&cut).await?,
                 Incoming::Fence(fence) => return self.fence(fence).await,
                 Incoming::Damaged { place, reason } => {
-                    self.happened(PairEvent::DeltaDamaged);
+                    self.happened(PairEvent::DeltaDamaged, None);
                     let position = self.landing.standing().position;
                     let number = place.map_or(position.landed.next(), |place| place.number);
                     let remark = Remark { epoch: position.epoch, number, reason: reason.clone() };
                     self.sender.send_message(Kind::Remark, &remark).await?;
-                    self.checkpoint().await?;
                     return Err(Error::Unfit { peer: self.peer.clone(), reason });
                 }
             }
             if Instant::now() >= self.checkpoint_due {
                 self.checkpoint().await?;
             }
+        }
+    }
+
+    fn was_offered(&mut self, extent: Extent) {
+        if let Some(offered) = &mut self.offered {
+            // What is offered again, because it did not land, counts once.
+            offered.done_bytes = (offered.done_bytes + extent.length()).min(offered.total_bytes);
+            self.entry.progressed(self.offered);
         }
     }
 
@@ -170,19 +233,9 @@ impl<L: Landing> Session<'_, L> {
                 }
             }
         }
-        self.happened(PairEvent::DeltaCame);
-        loop {
-            match self.landing.land(&deltas).await {
-                Ok(()) => break,
-                // Nothing was changed; without credit the agent soon stops sending.
-                Err(LandingError::Full(reason)) => {
-                    self.happened(PairEvent::JournalFull);
-                    self.watcher.alarm(&reason.to_string());
-                    tokio::time::sleep(FULL_AGAIN_AFTER).await;
-                }
-                error => self.checked(error, PairEvent::DeltaOutOfPlace)?,
-            }
-        }
+        self.happened(PairEvent::DeltaCame, None);
+        let land = async |landing: &mut L| landing.land(&deltas).await;
+        self.with_room(PairEvent::DeltaOutOfPlace, land).await?;
         self.undurable = true;
         if let Some(place) = deltas.last().map(|delta| delta.head().place()) {
             self.sender.send_acknowledgement(Kind::Received, place.epoch, place.number).await?;
@@ -190,30 +243,86 @@ impl<L: Landing> Session<'_, L> {
         Ok(other)
     }
 
+    /// Does a step of the landing, again and again while there is no room for it.
+    async fn with_room<T>(
+        &mut self,
+        unfit: PairEvent,
+        mut step: impl AsyncFnMut(&mut L) -> Result<T, LandingError>,
+    ) -> Result<T, Error> {
+        loop {
+            match step(&mut *self.landing).await {
+                Err(LandingError::Full(reason)) => self.wait_for_room(&*reason).await?,
+                done => return self.checked(done, unfit),
+            }
+        }
+    }
+
+    /// Nothing was changed; without credit the agent soon stops sending.
+    async fn wait_for_room(&mut self, reason: &dyn std::fmt::Display) -> Result<(), Error> {
+        self.happened(PairEvent::JournalFull, Some(&reason.to_string()));
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = tokio::time::sleep(FULL_AGAIN_AFTER) => self.tend().await,
+            () = stop.cancelled() => Err(Error::Stopped),
+        }
+    }
+
     async fn cut(&mut self, cut: &Cut) -> Result<(), Error> {
-        let made = self.landing.cut(cut).await;
-        let chain = self.checked(made, PairEvent::CutUnfit)?;
-        self.happened(PairEvent::CutFits);
+        let make = async |landing: &mut L| landing.cut(cut).await;
+        let chain = self.with_room(PairEvent::CutUnfit, make).await?;
+        self.happened(PairEvent::CutFits, None);
         self.undurable = false;
-        Ok(self.sender.send_message(Kind::Point, &Point { epoch: cut.epoch, chain }).await?)
+        self.offered = None;
+        self.entry.progressed(None);
+        self.sender.send_message(Kind::Point, &Point { epoch: cut.epoch, chain }).await?;
+        let pair = self.entry.name().clone();
+        let (kind, name) = (cut.kind, cut.name.clone());
+        self.entry.tell(Notice::Made { pair, epoch: cut.epoch, kind, name, machine_cut: cut.machine_cut });
+        self.tend().await
     }
 
     async fn fence(&mut self, fence: Fence) -> Result<(), Error> {
         let made = self.landing.fence(fence.epoch).await;
         self.checked(made, PairEvent::FenceUnfit)?;
-        self.happened(PairEvent::FenceFits);
+        self.happened(PairEvent::FenceFits, None);
         Ok(self.sender.send_message(Kind::Fenced, &Fenced { epoch: fence.epoch }).await?)
     }
 
     async fn checkpoint(&mut self) -> Result<(), Error> {
         self.checkpoint_due = Instant::now() + limits::CHECKPOINT_EVERY;
-        if !std::mem::take(&mut self.undurable) {
+        if !self.undurable {
             return Ok(());
         }
-        let landed: DeltaNumber = self.landing.checkpoint().await?;
+        let landed: DeltaNumber = match self.landing.checkpoint().await {
+            // It is on the target and in the journal; that it is cannot be noted
+            // yet. Tried again before the next delta is asked for.
+            Err(LandingError::Full(reason)) => return self.wait_for_room(&*reason).await,
+            landed => self.checked(landed, PairEvent::DeltaOutOfPlace)?,
+        };
+        self.undurable = false;
         let epoch = self.landing.standing().position.epoch;
         // The agent may be gone already: then the handshake tells it.
         drop(self.sender.send_acknowledgement(Kind::Durable, epoch, landed).await);
+        Ok(())
+    }
+
+    async fn tend(&mut self) -> Result<(), Error> {
+        self.tend_due = Instant::now() + limits::TEND_EVERY;
+        let tended = self.landing.tend().await;
+        let tended = self.checked(tended, PairEvent::DeltaOutOfPlace)?;
+        tell_tended(self.entry, tended);
+        Ok(())
+    }
+
+    /// Brings the target in order after the last frame.
+    async fn end(&mut self) -> Result<(), Error> {
+        if self.entry.state().is_in_session() {
+            self.happened(PairEvent::SessionEnded, None);
+        }
+        if std::mem::take(&mut self.undurable) {
+            let landed = self.landing.checkpoint().await;
+            self.checked(landed, PairEvent::DeltaOutOfPlace)?;
+        }
         Ok(())
     }
 
@@ -225,9 +334,19 @@ impl<L: Landing> Session<'_, L> {
                 LandingError::Unfit(_) => unfit,
                 LandingError::Failed(_) => PairEvent::StorageFailed,
             };
-            self.happened(event);
+            self.happened(event, Some(&error.to_string()));
         }
         Ok(result?)
+    }
+}
+
+/// Says what looking after a journal came to.
+pub(super) fn tell_tended(entry: &PairEntry, tended: Tended) {
+    if !tended.expired.is_empty() {
+        entry.tell(Notice::Expired { pair: entry.name().clone(), points: tended.expired });
+    }
+    if let Some((about, reason)) = tended.alarm {
+        entry.alarm(about, &reason);
     }
 }
 
@@ -239,7 +358,8 @@ fn unfit(protect: &Protect, standing: &Standing) -> Option<String> {
     let shape = standing.shape;
     if protect.size_bytes != shape.disk_bytes {
         return Some(format!(
-            "disk {} has {} bytes, its target was made for {}: grow the target, or protect it anew",
+            "disk {} has {} bytes, its target was made for {}: a target cannot grow or shrink with its points; take \
+             the pair away (`failback master-target remove`) and protect the disk anew",
             protect.disk, protect.size_bytes, shape.disk_bytes
         ));
     }

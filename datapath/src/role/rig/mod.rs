@@ -12,11 +12,14 @@ use std::time::{Duration, Instant, SystemTime};
 pub use model::{Model, SharedModel};
 pub use source::{SharedSource, TestFreezer, Writer};
 
-use super::agent::{CutLabel, Freezer, Lane, LaneHandle, LaneSettings, Outcome, cut_machine};
-use super::master_target::{MasterTarget, Notice, Pairs};
-use super::{Disk, Error, Pair, Reason};
+use super::agent::{
+    CutLabel, CutPlan, Freezer, Lane, LaneHandle, LaneSettings, LaneStatus, News, OnDoubt, Outcome, Reserve,
+    cut_machine,
+};
+use super::master_target::{MasterTarget, Notice, PairName, Pairs};
+use super::{Disk, Pair, Reason};
 use crate::disk::{Purpose, open};
-use crate::pipeline::{Cancel, Compression, DigestAlgorithm, Throttle};
+use crate::pipeline::{Cancel, Compression, DigestAlgorithm, Load};
 use crate::ring;
 use crate::unit::{ChunkSize, SectorSize};
 use crate::wire::identity::Identity;
@@ -56,7 +59,7 @@ impl Rig {
         let model = SharedModel::new(Model::new(size_bytes, CHUNK));
         let notices: Arc<Mutex<Vec<Notice>>> = Arc::default();
         let heard = Arc::clone(&notices);
-        let name = ("db1".to_owned(), "sda".to_owned());
+        let name = PairName::new("db1", "sda").unwrap();
         let pairs = Pairs::new([(name, Pair::Corrupted)], move |notice| heard.lock().unwrap().push(notice));
         let stop = Cancel::default();
         let master = Arc::new(MasterTarget::new(model.clone(), pairs, stop.clone()));
@@ -85,18 +88,24 @@ impl Rig {
             remote: self.remote.clone(),
             protect,
             compression: Compression::Lz4,
-            throttle: Throttle::default(),
+            load: Load::default(),
             cycle: Duration::from_millis(5),
-            remainder_bytes: 4 << 20,
+            reserve: Reserve::new(4 << 20),
+            on_doubt: OnDoubt::Resync,
         };
         let errors: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = Arc::clone(&errors);
-        let observe = move |error: &Error| heard.lock().unwrap().push(error.to_string());
-        let (lane, handle) = Lane::new(settings, disk, self.source.changes(), state, observe);
+        let observe = move |news: News<'_>| {
+            if let News::Trouble(error) = news {
+                heard.lock().unwrap().push(error.to_string());
+            }
+        };
+        let changes = Box::new(self.source.changes());
+        let (lane, handle) = Lane::new(settings, disk, changes, LaneStatus::at(state), observe);
         let cancel = Cancel::default();
         let stop = cancel.clone();
-        let thread = std::thread::spawn(move || lane.run(&cancel).unwrap());
-        Agent { lanes: vec![handle], errors, stop, thread: Some(thread) }
+        let thread = std::thread::spawn(move || drop(lane.run(&cancel).unwrap()));
+        Agent { lane: handle, errors, stop, thread: Some(thread) }
     }
 
     pub fn new_agent(&self) -> Agent {
@@ -138,7 +147,7 @@ fn serve(
 
 /// A running agent; stopped when dropped, as by a kill.
 pub struct Agent {
-    pub lanes: Vec<LaneHandle>,
+    pub lane: LaneHandle,
     pub errors: Arc<Mutex<Vec<String>>>,
     stop: Cancel,
     thread: Option<JoinHandle<()>>,
@@ -146,7 +155,7 @@ pub struct Agent {
 
 impl Agent {
     pub fn state(&self) -> Disk {
-        self.lanes[0].state()
+        self.lane.state()
     }
 
     /// Waits until the disk stands at `state`.
@@ -161,13 +170,18 @@ impl Agent {
         }
     }
 
+    /// Makes a cut, or says why not.
+    pub fn try_cut(&self, freezer: &mut dyn Freezer, plan: CutPlan<'_>) -> Outcome {
+        cut_machine(&[&self.lane], freezer, plan)
+    }
+
     /// Makes a point, trying again while the disk is not ready.
     #[track_caller]
     pub fn cut(&self, freezer: &mut dyn Freezer) -> CutLabel {
         let mut reasons = Vec::new();
         for _ in 0..50 {
             self.reaches(Disk::Protecting);
-            match cut_machine(&self.lanes, freezer, None, "", false) {
+            match self.try_cut(freezer, CutPlan::default()) {
                 Outcome::Made { label, .. } => return label,
                 Outcome::Skipped { reason, .. } => reasons.push(reason),
             }

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::delta::{Content, DigestAlgorithm, Manifest, Opened, Shape};
 use crate::pipeline::Digester;
-use crate::role::master_target::{Landing, Standing, Targets};
-use crate::role::{Error, LandingError};
+use crate::role::master_target::{Landing, PairName, Standing, Targets, Tended};
+use crate::role::{Error, LandingError, Pair};
 use crate::unit::{Chain, ChunkSize, DeltaNumber, Digest, Epoch, Extent, Generation, to_usize};
 use crate::wire::{Cut, CutKind, Position, Protect};
 
@@ -18,6 +18,8 @@ pub struct Model {
     pub position: Position,
     pub fenced: bool,
     pub synchronizations: u32,
+    /// A synchronization of a target with points was begun, and not finished.
+    pub resyncing: bool,
     pub chunks_landed: u64,
     pub chunks_unwanted: u64,
     manifest: Manifest,
@@ -37,6 +39,7 @@ impl Model {
             position: Position { generation, epoch: Epoch::FIRST, landed: DeltaNumber::default() },
             fenced: false,
             synchronizations: 0,
+            resyncing: false,
             chunks_landed: 0,
             chunks_unwanted: 0,
             manifest: Manifest::EMPTY,
@@ -47,6 +50,15 @@ impl Model {
 
     fn chain(&self) -> Chain {
         self.points.last().map_or(Chain::START, |(cut, _)| cut.chain)
+    }
+
+    fn rest(&self) -> Pair {
+        match self.points.last() {
+            _ if self.fenced => Pair::Fenced,
+            None => Pair::Corrupted,
+            Some(_) if self.resyncing => Pair::ResyncRequired,
+            Some(_) => Pair::Disconnected,
+        }
     }
 
     fn step(&mut self) -> Result<(), LandingError> {
@@ -102,6 +114,7 @@ impl Model {
         self.position.epoch = cut.epoch.next();
         self.position.landed = DeltaNumber::default();
         self.manifest = Manifest::EMPTY;
+        self.resyncing = false;
         Ok(chain)
     }
 }
@@ -123,7 +136,7 @@ impl SharedModel {
 impl Targets for SharedModel {
     type Landing = Self;
 
-    async fn open(&self, _protect: &Protect) -> Result<Self, Error> {
+    async fn open(&self, _pair: &PairName, _protect: &Protect) -> Result<Self, Error> {
         Ok(self.clone())
     }
 }
@@ -138,11 +151,14 @@ impl Landing for SharedModel {
             newest: model.points.last().map(|(cut, _)| cut.epoch),
             shape: model.shape,
             key: KEY,
+            rest: model.rest(),
         }
     }
 
     async fn begin_synchronization(&mut self) -> Result<(), LandingError> {
-        self.look().synchronizations += 1;
+        let mut model = self.look();
+        model.synchronizations += 1;
+        model.resyncing = true;
         Ok(())
     }
 
@@ -171,6 +187,10 @@ impl Landing for SharedModel {
 
     async fn cut(&mut self, cut: &Cut) -> Result<Chain, LandingError> {
         self.look().cut(cut)
+    }
+
+    async fn tend(&mut self) -> Result<Tended, LandingError> {
+        Ok(Tended::default())
     }
 
     async fn fence(&mut self, epoch: Epoch) -> Result<(), LandingError> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::role::agent::Freezer;
 use crate::track::{ChangeSource, ChunkSet, Doubt, Drained, Geometry, Parity, Statistics};
@@ -157,7 +158,12 @@ pub struct TestFreezer {
 }
 
 impl Freezer for TestFreezer {
-    fn freeze(&mut self, _hold: bool) -> Result<(), String> {
+    fn prepare(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, _hold: bool) -> Result<Instant, String> {
+        let begun = Instant::now();
         if self.fails {
             return Err("a filesystem that does not freeze".to_owned());
         }
@@ -171,7 +177,7 @@ impl Freezer for TestFreezer {
         }));
         told.recv().unwrap();
         self.copies.push(self.source.content());
-        Ok(())
+        Ok(begun)
     }
 
     fn holds(&mut self) -> bool {
@@ -186,7 +192,9 @@ impl Freezer for TestFreezer {
         !self.thawed_early
     }
 
-    fn power_off(&mut self) {}
+    fn power_off(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 impl TestFreezer {

@@ -1,8 +1,8 @@
 //! The drivers at both ends, over real TLS.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::super::agent::{Order, Outcome, cut_machine};
+use super::super::agent::{CutPlan, Order, Outcome};
 use super::super::rig::{Rig, Writer};
 use super::super::{Disk, Pair};
 use crate::wire::CutKind;
@@ -110,7 +110,7 @@ fn a_writer_that_no_freeze_stops_is_read_again() {
     let agent = rig.new_agent();
     agent.reaches(Disk::Protecting);
     let mut freezer = Unstoppable { inner: rig.source.freezer(), source: rig.source.clone() };
-    let outcome = cut_machine(&agent.lanes, &mut freezer, None, "raw", false);
+    let outcome = agent.try_cut(&mut freezer, CutPlan { name: "raw", ..CutPlan::default() });
     assert!(matches!(outcome, Outcome::Made { .. }), "{outcome:?}");
     assert!(rig.model.look().points[0].1 == rig.source.content());
 }
@@ -122,10 +122,14 @@ struct Unstoppable {
 }
 
 impl super::super::agent::Freezer for Unstoppable {
-    fn freeze(&mut self, hold: bool) -> Result<(), String> {
-        self.inner.freeze(hold)?;
+    fn prepare(&mut self) -> Result<(), String> {
+        self.inner.prepare()
+    }
+
+    fn freeze(&mut self, hold: bool) -> Result<Instant, String> {
+        let begun = self.inner.freeze(hold)?;
         self.source.write_whatever_is_frozen(8192, &[0x77; 4096]);
-        Ok(())
+        Ok(begun)
     }
 
     fn holds(&mut self) -> bool {
@@ -136,7 +140,9 @@ impl super::super::agent::Freezer for Unstoppable {
         self.inner.thaw()
     }
 
-    fn power_off(&mut self) {}
+    fn power_off(&mut self) -> Result<(), String> {
+        self.inner.power_off()
+    }
 }
 
 #[test]
@@ -146,7 +152,7 @@ fn the_final_cut_fences_the_target_and_nothing_lands_after_it() {
     let agent = rig.new_agent();
     agent.reaches(Disk::Protecting);
     let mut freezer = rig.source.freezer();
-    let outcome = cut_machine(&agent.lanes, &mut freezer, None, "home", true);
+    let outcome = agent.try_cut(&mut freezer, CutPlan { name: "home", last: true, ..CutPlan::default() });
     assert!(matches!(outcome, Outcome::Made { finished: true, void: false, .. }), "{outcome:?}");
     assert_eq!(agent.state(), Disk::Fenced);
     {
@@ -170,7 +176,7 @@ fn a_final_cut_that_is_thawed_early_is_void_and_says_so() {
     agent.reaches(Disk::Protecting);
     let mut freezer = rig.source.freezer();
     freezer.thawed_early = true;
-    let outcome = cut_machine(&agent.lanes, &mut freezer, None, "home", true);
+    let outcome = agent.try_cut(&mut freezer, CutPlan { name: "home", last: true, ..CutPlan::default() });
     let void = match outcome {
         Outcome::Skipped { void, .. } | Outcome::Made { void, .. } => void,
     };
@@ -185,7 +191,7 @@ fn what_cannot_be_frozen_is_no_point_and_protection_goes_on() {
     agent.reaches(Disk::Protecting);
     let mut freezer = rig.source.freezer();
     freezer.fails = true;
-    let outcome = cut_machine(&agent.lanes, &mut freezer, None, "", false);
+    let outcome = agent.try_cut(&mut freezer, CutPlan::default());
     assert!(matches!(&outcome, Outcome::Skipped { reason, .. } if reason.contains("freeze")), "{outcome:?}");
     freezer.fails = false;
     agent.cut(&mut freezer);
@@ -197,7 +203,7 @@ fn an_ordered_resynchronization_is_one() {
     let rig = Rig::new(SIZE);
     let agent = rig.new_agent();
     agent.cut(&mut rig.source.freezer());
-    assert!(agent.lanes[0].order(Order::Resynchronize));
+    assert!(agent.lane.order(Order::Resynchronize));
     while rig.model.look().synchronizations < 2 {
         std::thread::sleep(Duration::from_millis(2));
     }

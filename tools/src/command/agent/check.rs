@@ -1,7 +1,5 @@
 //! What this machine can do, disk by disk, and why not.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use failback_datapath::quiesce::FreezePlan;
@@ -10,12 +8,10 @@ use failback_datapath::unit::ChunkSize;
 use indicatif::BinaryBytes;
 use serde_json::json;
 
+use super::disks;
+use crate::config::agent::AgentConfig;
 use crate::exit::Exit;
 use crate::output::Output;
-
-/// Drivers whose devices hold nothing of their own: they are protected by what
-/// they rest on, or forgotten at the next boot.
-const NO_DISKS: [&str; 7] = ["loop", "ram", "zram", "dm-", "md", "sr", "fd"];
 
 /// What was found about one disk.
 struct Findings {
@@ -28,10 +24,13 @@ struct Findings {
     unquiesced: Vec<String>,
 }
 
-/// Looks at `disks`, or at all of the machine.
-pub fn run(disks: &[PathBuf], output: &Output) -> Result<(), (Exit, String)> {
-    let disks = if disks.is_empty() { all_disks(Path::new("/sys/block")) } else { Ok(disks.to_vec()) };
-    let disks = disks.map_err(|error| (Exit::Failed, format!("/sys/block cannot be read: {error}")))?;
+/// Looks at `disks`, or at those of `config`, or at all of the machine.
+pub fn run(disks: &[PathBuf], config: Option<&PathBuf>, output: &Output) -> Result<(), (Exit, String)> {
+    let disks = match (disks.is_empty(), config) {
+        (false, _) => disks.to_vec(),
+        (true, Some(config)) => configured(config)?,
+        (true, None) => disks::all()?,
+    };
     if disks.is_empty() {
         return Err((Exit::Refused, "no disk found; name one".to_owned()));
     }
@@ -42,26 +41,13 @@ pub fn run(disks: &[PathBuf], output: &Output) -> Result<(), (Exit, String)> {
     Ok(())
 }
 
-/// The disks of the machine that hold something of their own.
-fn all_disks(blocks: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut disks = Vec::new();
-    for entry in fs::read_dir(blocks)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let sectors = fs::read_to_string(entry.path().join("size")).unwrap_or_default();
-        let is_empty = sectors.trim() == "0";
-        if !is_empty && !NO_DISKS.iter().any(|prefix| is_of(&name, prefix)) {
-            // The kernel writes `!` for the `/` of names such as cciss/c0d0.
-            disks.push(Path::new("/dev").join(name.replace('!', "/")));
-        }
-    }
-    disks.sort();
-    Ok(disks)
-}
-
-/// Whether `name` is one of `prefix` with a number: `md0`, but not `mdsomething`.
-fn is_of(name: &str, prefix: &str) -> bool {
-    name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+fn configured(config: &Path) -> Result<Vec<PathBuf>, (Exit, String)> {
+    let config = AgentConfig::read(config)?;
+    let disks = match config.disks()? {
+        Some(disks) => disks,
+        None => disks::protected(&config.exclude)?.0,
+    };
+    Ok(disks.into_iter().map(|disk| disk.device).collect())
 }
 
 impl Findings {
@@ -128,24 +114,5 @@ impl Findings {
             "freezes": self.frozen.as_ref().ok(), "freezes_unknown": self.frozen.as_ref().err(),
             "unquiesced": self.unquiesced,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_holds_something_of_its_own_is_a_disk() {
-        let folder = tempfile::tempdir().expect("a scratch directory");
-        for (name, sectors) in [("sda", "8"), ("loop0", "8"), ("dm-0", "8"), ("md127", "8"), ("sdb", "0")] {
-            fs::create_dir(folder.path().join(name)).expect("a folder");
-            fs::write(folder.path().join(name).join("size"), format!("{sectors}\n")).expect("a file");
-        }
-        for name in ["cciss!c0d0", "mdisk"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder");
-        }
-        let found = all_disks(folder.path()).expect("it can be read");
-        assert_eq!(found, ["/dev/cciss/c0d0", "/dev/mdisk", "/dev/sda"].map(PathBuf::from));
     }
 }

@@ -23,8 +23,9 @@ Examples:
   failback demo --size 2G --keep /srv/demo              and leave the two images there
   TMPDIR=/var/tmp failback demo --json | tail -n1       what was done, and how fast";
 
-/// Show on a disk made for the purpose what failback does: copy it to a VMDK
-/// image over loopback TLS, change files, synchronize again, verify, check.
+/// Show on disks made for the purpose what failback does: copy one to a VMDK
+/// image over loopback TLS, change files, synchronize again, verify, check; then
+/// protect one that is being written, cut recovery points, go home, rewind.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Demo {

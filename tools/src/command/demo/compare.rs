@@ -29,6 +29,13 @@ pub struct Difference {
     what: &'static str,
 }
 
+impl Difference {
+    /// Something at `path`.
+    pub fn new(path: &Path, what: &'static str) -> Self {
+        Self { path: path.to_owned(), what }
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path.display(), self.what)

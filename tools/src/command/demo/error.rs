@@ -8,9 +8,9 @@ use failback_datapath::disk::attach::AttachError;
 use failback_datapath::disk::image::ImageError;
 use failback_datapath::error::Remediable;
 use failback_datapath::resync::Failure;
-use failback_datapath::ring;
 use failback_datapath::wire::peers::InvalidAddress;
 use failback_datapath::wire::{identity, pairing};
+use failback_datapath::{disk, ring};
 
 use super::compare::Difference;
 use crate::exit::Exit;
@@ -60,6 +60,15 @@ pub enum Error {
     /// A synchronization.
     #[error(transparent)]
     Sync(#[from] Box<Failure>),
+    /// A disk cannot be read.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    /// One of this program's own processes or commands.
+    #[error("failback {command}: {said}")]
+    Failback { command: String, said: String },
+    /// A point holds another moment than that of its cut.
+    #[error("the point's last line is {last}, and it was cut between lines {before} and {after}")]
+    OtherPoint { last: u64, before: u64, after: u64 },
     /// What came home is not what left.
     #[error("the copy differs from its source: {}", Listed(.0))]
     Differs(Vec<Difference>),
@@ -79,7 +88,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Interrupted => Exit::Interrupted,
-            Self::Differs(_) => Exit::Differs,
+            Self::Differs(_) | Self::OtherPoint { .. } => Exit::Differs,
             Self::Exists { .. } | Self::Space { .. } => Exit::Refused,
             Self::Sync(failure) => Exit::of(failure),
             Self::Attach(error) => Exit::of_remedy(error.remedy()),

@@ -104,7 +104,7 @@ impl Hosts {
             resync::push(source, &self.remote, Some(Create::VmdkFlat), &settings, &watch).map_err(Box::new)
         });
         // Home gives up its claim on the image a moment after it has said so.
-        self.settle(2);
+        self.settle();
         let report = pushed.map_err(|failure| match failure.error {
             resync::Error::Interrupted => Error::Interrupted,
             _ => Error::Sync(failure),
@@ -132,15 +132,15 @@ impl Hosts {
         self.stop.cancel();
         let Some(serving) = self.serving.take() else { return Ok(()) };
         let served = serving.join().map_err(|_| Error::Serving)?;
-        self.settle(1);
+        self.settle();
         served.map_err(Error::at("serve from", &self.cloud))
     }
 
-    /// Waits until only `holders` hold the server: each connection holds it, and
-    /// with it the image and the folder of marks, until its thread ends.
-    fn settle(&self, holders: usize) {
+    /// Waits until no connection is served any more: each has the image, and the
+    /// folder of marks, until it ends.
+    fn settle(&self) {
         let start = Instant::now();
-        while Arc::strong_count(&self.server) > holders && start.elapsed() < SETTLE_WAIT {
+        while !self.server.is_idle() && start.elapsed() < SETTLE_WAIT {
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -5,6 +5,8 @@
 //!        files, then changes      all, then what differs              ─loop, read-only─ fsck, files
 //! ```
 //!
+//! Then, as root, the same machine under live protection: see `live`.
+//!
 //! Everything lies in one temporary folder. Whatever is mounted, attached or
 //! started belongs to a guard, so that an error, a panic or a signal takes the
 //! same way out as success.
@@ -16,6 +18,7 @@ mod change;
 mod compare;
 mod error;
 mod hosts;
+mod live;
 mod machine;
 mod program;
 mod record;
@@ -105,5 +108,6 @@ fn play(stage: &Stage<'_>) -> Result<(), Error> {
     stage.step("second sync", || hosts.bring_home(machine.disk(), stage))?;
     hosts.stop()?;
     machine.inspect(stage)?;
+    machine.protect(stage)?;
     machine.put_away()
 }

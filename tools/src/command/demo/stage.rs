@@ -20,6 +20,9 @@ pub const DESCRIPTOR: &str = "home.vmdk";
 /// The bytes of that image.
 pub const FLAT: &str = "home-flat.vmdk";
 
+/// What the second act takes: a disk and its target of 256 MiB at most, and a journal.
+const LIVE_NEEDS: u64 = 1 << 30;
+
 /// How long a folder that will not go is tried again.
 const REMOVE_WAIT: Duration = Duration::from_secs(3);
 
@@ -69,7 +72,7 @@ impl<'a> Stage<'a> {
         let free = space.blocks_available().saturating_mul(space.fragment_size());
         // The images are sparse and less than half full; without root each file
         // lies there twice more.
-        let needed = size_bytes.saturating_mul(2);
+        let needed = size_bytes.saturating_mul(2).saturating_add(LIVE_NEEDS);
         if free < needed {
             return Err(Error::Space { folder: parent, free, needed });
         }

@@ -1,25 +1,32 @@
 //! `failback points`: the recovery points of protected disks.
 
+mod copy;
+mod listing;
+mod place;
+mod progress;
 mod retention;
+mod rewind;
 mod table;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use failback_datapath::journal::{Directory, PointSummary, Summary, View};
-use failback_datapath::ring;
-use failback_datapath::unit::Epoch;
-use serde_json::json;
+use failback_datapath::journal::PointRecord;
+use failback_datapath::unit::{Epoch, MachineCut};
 
 use crate::exit::Exit;
 use crate::output::{Output, Style};
-use retention::{Found, Retention};
+pub use place::Place;
+pub use retention::Found;
 
 const EXAMPLES: &str = "\
 Examples:
   failback points list --retention /srv/retention
   failback points list web-1/root --json
-  failback points show web-1/root 288";
+  failback points show web-1/root 288
+  failback points copy web-1/root before-upgrade /tmp/look.img
+  failback points rewind web-1/root 287 --dry-run     then without, then another, then:
+  failback points commit web-1/root";
 
 /// The recovery points of protected disks.
 #[derive(Args)]
@@ -37,6 +44,9 @@ pub enum PointsCommand {
     List {
         /// MACHINE/DISK; all pairs where it is left out
         pair: Option<String>,
+        /// Only the points of this cut through all disks of a machine
+        #[arg(long, value_name = "CUT", value_parser = parse_machine_cut)]
+        machine_cut: Option<u64>,
         /// Where the journals lie.
         #[command(flatten)]
         place: Place,
@@ -51,17 +61,51 @@ pub enum PointsCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// Take a fenced target to a point. Every other point stays within reach until the commit.
+    Rewind {
+        /// MACHINE/DISK
+        pair: String,
+        /// The point: its epoch, its name, or `newest`
+        point: Which,
+        /// Say what it would do, and whether there is room for it
+        #[arg(long)]
+        dry_run: bool,
+        /// Where the journals lie.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Settle on what a fenced or rewound target holds: a new generation begins.
+    Commit {
+        /// MACHINE/DISK
+        pair: String,
+        /// Where the journals lie.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write the disk as it was at a point into FILE, a new sparse image, without changing anything.
+    Copy {
+        /// MACHINE/DISK
+        pair: String,
+        /// The point: its epoch, its name, or `newest`
+        point: Which,
+        /// The image to make
+        file: PathBuf,
+        /// Where the journals lie.
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
-/// Where the journals lie.
-#[derive(Args)]
-pub struct Place {
-    /// The retention directory of the master target
-    #[arg(long, value_name = "DIR", default_value = "/mnt/retention")]
-    pub retention: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+impl PointsCommand {
+    const fn place(&self) -> &Place {
+        match self {
+            Self::List { place, .. }
+            | Self::Show { place, .. }
+            | Self::Rewind { place, .. }
+            | Self::Commit { place, .. }
+            | Self::Copy { place, .. } => place,
+        }
+    }
 }
 
 /// A point, as people name it.
@@ -88,80 +132,40 @@ impl std::str::FromStr for Which {
 }
 
 impl Which {
-    /// The point of `points` (oldest first) that is meant.
-    pub fn find<'a>(&self, points: &'a [PointSummary]) -> Option<&'a PointSummary> {
-        points.iter().rev().find(|point| match self {
+    /// Whether `point` is meant, where no later one is.
+    pub fn is(&self, point: &PointRecord) -> bool {
+        match self {
             Self::Newest => true,
-            Self::Epoch(epoch) => point.record.epoch == *epoch,
-            Self::Named(name) => point.record.name == *name,
-        })
+            Self::Epoch(epoch) => point.epoch == *epoch,
+            Self::Named(name) => point.name == *name,
+        }
     }
 }
 
-/// How a command ends that did not do what it was asked.
-pub type Failed = (Exit, String);
+fn parse_machine_cut(text: &str) -> Result<u64, String> {
+    MachineCut::number_of(text)
+        .ok_or_else(|| format!("{text:?}: 16 hexadecimal digits, as `points list` shows them"))
+}
 
 /// Runs the command.
 pub fn run(points: &Points) -> Exit {
-    let (PointsCommand::List { place, .. } | PointsCommand::Show { place, .. }) = &points.command;
+    let place = points.command.place();
     let output = Output::new(Style::choose(place.json, false));
     let done = match &points.command {
-        PointsCommand::List { pair, .. } => list(place, pair.as_deref(), &output),
-        PointsCommand::Show { pair, point, .. } => show(place, pair, point, &output),
+        PointsCommand::List { machine_cut: Some(cut), pair, .. } => {
+            listing::machine_cut(place, pair.as_deref(), *cut, &output)
+        }
+        PointsCommand::List { pair, .. } => listing::list(place, pair.as_deref(), &output),
+        PointsCommand::Show { pair, point, .. } => listing::show(place, pair, point, &output),
+        PointsCommand::Rewind { pair, point, dry_run: true, .. } => {
+            rewind::rehearse(place, pair, point, &output)
+        }
+        PointsCommand::Rewind { pair, point, .. } => rewind::rewind(place, pair, point, &output),
+        PointsCommand::Commit { pair, .. } => rewind::commit(place, pair, &output),
+        PointsCommand::Copy { pair, point, file, .. } => copy::copy(place, pair, point, file, &output),
     };
     match done {
         Ok(()) => Exit::Success,
         Err((exit, message)) => output.error(exit, &message, None),
     }
-}
-
-fn list(place: &Place, pair: Option<&str>, output: &Output) -> Result<(), Failed> {
-    let retention = Retention::new(place.retention.clone());
-    let found = match pair {
-        Some(pair) => vec![retention.pair(pair)?],
-        None => retention.pairs()?,
-    };
-    if found.is_empty() {
-        output.line(
-            &format!("no pair has a journal in {}", retention.path().display()),
-            || json!({"event": "pairs", "pairs": []}),
-        );
-    }
-    for pair in found {
-        let summary = summary(&pair)?;
-        output.line(&table::of_pair(&pair.name, &summary), || {
-            json!({
-                "event": "points", "pair": pair.name, "state": summary.pair, "points": summary.points,
-                "space": summary.space,
-            })
-        });
-    }
-    Ok(())
-}
-
-fn show(place: &Place, pair: &str, which: &Which, output: &Output) -> Result<(), Failed> {
-    let pair = Retention::new(place.retention.clone()).pair(pair)?;
-    let summary = summary(&pair)?;
-    let Some(point) = which.find(&summary.points) else {
-        let message =
-            format!("{}: no such point; `failback points list` shows those that are kept", pair.name);
-        return Err((Exit::Refused, message));
-    };
-    output.line(
-        &table::of_point(&pair.name, point),
-        || json!({"event": "point", "pair": pair.name, "point": point}),
-    );
-    Ok(())
-}
-
-/// What the journal of `pair` holds, read without its lock.
-fn summary(pair: &Found) -> Result<Summary, Failed> {
-    let read = async {
-        let directory = Directory::open_read_only(&pair.directory).map_err(|error| error.to_string())?;
-        let view = View::open(directory).await.map_err(|error| error.to_string())?;
-        view.summary().await.map_err(|error| error.to_string())
-    };
-    ring::run(read)
-        .map_err(|error| (Exit::Failed, error.to_string()))?
-        .map_err(|message| (Exit::Failed, format!("{}: {message}", pair.name)))
 }

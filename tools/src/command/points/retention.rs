@@ -4,8 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Failed;
+use failback_datapath::journal::{Directory, Summary, View};
+use failback_datapath::ring;
+
+use crate::control::Failed;
 use crate::exit::Exit;
+
+/// Looks at a journal that is being written, before it counts as damaged.
+const ATTEMPTS: u32 = 3;
 
 /// A retention directory.
 #[derive(Clone, Debug)]
@@ -70,6 +76,25 @@ impl Retention {
 }
 
 impl Found {
+    /// What its journal holds, read without its lock.
+    pub fn summary(&self) -> Result<Summary, Failed> {
+        let mut attempts = 1;
+        loop {
+            let read = ring::run(self.read()).map_err(|error| (Exit::Failed, error.to_string()))?;
+            match read {
+                // Whoever writes it may have taken away what was just to be read.
+                Err(_) if attempts < ATTEMPTS => attempts += 1,
+                read => return read.map_err(|reason| (Exit::Failed, format!("{}: {reason}", self.name))),
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<Summary, String> {
+        let directory = Directory::open_read_only(&self.directory).map_err(|error| error.to_string())?;
+        let view = View::open(directory).await.map_err(|error| error.to_string())?;
+        view.summary().await.map_err(|error| error.to_string())
+    }
+
     fn is_journal(&self) -> bool {
         self.directory.join("pair").is_file()
     }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use super::listing::is_whole;
 use failback_datapath::journal::{PointSummary, Summary};
+use failback_datapath::unit::MachineCut;
 use indicatif::{BinaryBytes, HumanDuration};
 
 /// The points of a pair, newest last.
@@ -16,29 +18,45 @@ pub fn of_pair(name: &str, summary: &Summary) -> String {
         text.push_str("\n  not to be used as a disk: its first synchronization is not finished");
         return text;
     }
-    let head = ("POINT", "CUT AT", "KIND", "CHANGED", "FROZEN", "CHAIN", "NAME");
-    let _written = write!(
-        text,
-        "\n  {:>8}  {:<20}  {:<16}  {:>11}  {:>8}  {:<12}  {}",
-        head.0, head.1, head.2, head.3, head.4, head.5, head.6
-    );
+    let head = ["POINT", "CUT AT", "KIND", "CHANGED", "FROZEN", "CHAIN", "MACHINE'S CUT", "NAME"];
+    write_row(&mut text, &head.map(str::to_owned));
     for point in &summary.points {
-        let record = &point.record;
-        let chain = record.chain.to_string();
-        let _written = write!(
-            text,
-            "\n  {:>8}  {:<20}  {:<16}  {:>11}  {:>5} ms  {:<12}  {}{}",
-            record.epoch,
-            moment(record.cut_unix_ms),
-            record.kind.to_string(),
-            BinaryBytes(point.changed_bytes).to_string(),
-            record.freeze_ms,
-            &chain[..12],
-            record.name,
-            if point.pinned { " (pinned)" } else { "" },
-        );
+        write_row(&mut text, &row(point));
     }
     text
+}
+
+/// The points of one cut through all disks of a machine.
+pub fn of_machine_cut(cut: MachineCut, parts: &[(String, PointSummary)]) -> String {
+    let whole = if is_whole(cut, parts) { "a point of the machine" } else { "NOT whole: disks are missing" };
+    let mut text = format!("cut {}: {} of {} disks, {whole}", cut.name(), parts.len(), cut.disks);
+    for (pair, point) in parts {
+        write_row(&mut text, &row(point));
+        let _written = write!(text, "  {pair}");
+    }
+    text
+}
+
+fn row(point: &PointSummary) -> [String; 8] {
+    let record = &point.record;
+    [
+        record.epoch.to_string(),
+        moment(record.cut_unix_ms),
+        record.kind.to_string(),
+        BinaryBytes(point.changed_bytes).to_string(),
+        format!("{} ms", record.freeze_ms),
+        record.chain.to_string()[..12].to_owned(),
+        record.machine_cut.map_or_else(|| "-".to_owned(), MachineCut::name),
+        format!("{}{}", record.name, if point.pinned { " (pinned)" } else { "" }),
+    ]
+}
+
+fn write_row(text: &mut String, [point, at, kind, changed, frozen, chain, cut, name]: &[String; 8]) {
+    // Writing to a string does not fail.
+    let _written = write!(
+        text,
+        "\n  {point:>8}  {at:<20}  {kind:<16}  {changed:>11}  {frozen:>8}  {chain:<12}  {cut:<16}  {name}"
+    );
 }
 
 /// All of one point.
@@ -46,6 +64,9 @@ pub fn of_point(name: &str, point: &PointSummary) -> String {
     let record = &point.record;
     let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let age = age.saturating_sub(Duration::from_millis(record.cut_unix_ms));
+    let machine_cut = record
+        .machine_cut
+        .map_or_else(|| "-".to_owned(), |cut| format!("{}, of {} disks", cut.name(), cut.disks));
     let rows = [
         ("pair", name.to_owned()),
         ("point", record.epoch.to_string()),
@@ -55,12 +76,13 @@ pub fn of_point(name: &str, point: &PointSummary) -> String {
         ("closed at", moment(record.closed_unix_ms)),
         ("frozen for", format!("{} ms", record.freeze_ms)),
         ("changed", format!("{} in {} deltas", BinaryBytes(point.changed_bytes), record.deltas)),
+        ("machine's cut", machine_cut),
         ("generation", record.generation.to_string()),
         ("chain", record.chain.to_string()),
         ("pinned", if point.pinned { "yes" } else { "no" }.to_owned()),
     ];
     let lines: Vec<String> =
-        rows.iter().map(|(key, value)| format!("{:<12} {value}", format!("{key}:"))).collect();
+        rows.iter().map(|(key, value)| format!("{:<14} {value}", format!("{key}:"))).collect();
     lines.join("\n")
 }
 

@@ -54,6 +54,15 @@ pub trait Machine {
     /// [`Error::Differs`] and those of the steps.
     fn inspect(&self, stage: &Stage<'_>) -> Result<(), Error>;
 
+    /// Goes on working while its disk is protected.
+    ///
+    /// # Errors
+    /// Those of the steps.
+    fn protect(&self, stage: &Stage<'_>) -> Result<(), Error> {
+        stage.leave_out("live protection", "it takes a disk that is written while it is protected, and root");
+        Ok(())
+    }
+
     /// Puts the disk away.
     ///
     /// # Errors

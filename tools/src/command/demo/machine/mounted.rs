@@ -10,7 +10,13 @@ use crate::command::demo::attachment::{Device, Mount};
 use crate::command::demo::error::Error;
 use crate::command::demo::stage::{DESCRIPTOR, Done, SOURCE, Stage};
 use crate::command::demo::tree::{self, Plan};
-use crate::command::demo::{change, compare, program};
+use crate::command::demo::{change, compare, live, program};
+
+/// The disk of the second act.
+const LIVE_SOURCE: &str = "live-source.img";
+
+/// Its size at most: more shows nothing that this does not show.
+const LIVE_BYTES_MAX: u64 = 256 << 20;
 
 /// See the module.
 pub struct Mounted {
@@ -27,15 +33,7 @@ impl Mounted {
     /// Whatever is not possible on this host; the image may be there then.
     pub fn make(stage: &Stage<'_>) -> Result<Self, Error> {
         stage.step("make disk", || {
-            program::find(MKFS)?;
-            let image = stage.path(SOURCE);
-            image::create_raw(&image, stage.size_bytes)?;
-            let device = Device::attach(&image, false)?;
-            program::run(MKFS, stage.folder(), &stage.cancel, |command| {
-                // Nothing is left to the kernel's threads to write later.
-                let lazy = "lazy_itable_init=0,lazy_journal_init=0";
-                command.args(["-q", "-F", "-m", "0", "-L", "demo", "-E", lazy]).arg(device.path())
-            })?;
+            let device = disk_with_filesystem(&stage.path(SOURCE), stage.size_bytes, stage)?;
             let point = stage.path("cloud-disk");
             Mount::new(device.path(), &point, false)?.unmount()?;
             let what = format!("ext4 on {}, {}", device.path().display(), BinaryBytes(stage.size_bytes));
@@ -94,7 +92,28 @@ impl Machine for Mounted {
         copy.detach()
     }
 
+    fn protect(&self, stage: &Stage<'_>) -> Result<(), Error> {
+        // A disk of its own: the two images that may be kept stay equal.
+        let size_bytes = stage.size_bytes.min(LIVE_BYTES_MAX);
+        let device = disk_with_filesystem(&stage.path(LIVE_SOURCE), size_bytes, stage)?;
+        live::play(device.path(), &tree::plan(bytes_of_files(size_bytes)), size_bytes, stage)?;
+        device.detach()
+    }
+
     fn put_away(self: Box<Self>) -> Result<(), Error> {
         self.device.detach()
     }
+}
+
+/// A new disk with an empty ext4 filesystem, attached.
+fn disk_with_filesystem(image: &Path, size_bytes: u64, stage: &Stage<'_>) -> Result<Device, Error> {
+    program::find(MKFS)?;
+    image::create_raw(image, size_bytes)?;
+    let device = Device::attach(image, false)?;
+    program::run(MKFS, stage.folder(), &stage.cancel, |command| {
+        // Nothing is left to the kernel's threads to write later.
+        let lazy = "lazy_itable_init=0,lazy_journal_init=0";
+        command.args(["-q", "-F", "-m", "0", "-L", "demo", "-E", lazy]).arg(device.path())
+    })?;
+    Ok(device)
 }

@@ -1,0 +1,238 @@
+//! The machine's filesystems, frozen by a watchdog process: a thread holds the
+//! freeze for as long as it lasts, so that a cut, a person who wants it thawed and
+//! the end of the agent reach it alike.
+//!
+//! ```text
+//! coordinator ─┐                        at rest ── Prepare ──> prepared ── Freeze ──> frozen
+//! thaw by hand ┴── Ask (one at a time) ──>  ▲                      │                     │
+//!                                           └──────── Thaw, or what went wrong ──────────┘
+//! ```
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel as asks;
+
+use super::cut::Freezer;
+use crate::disk::storage::DeviceNumber;
+use crate::limits;
+use crate::quiesce::{Error, FreezePlan, Frozen, Limit, Prepared, SUBCOMMAND, Watchdog};
+
+/// How a machine is frozen.
+#[derive(Clone, Debug)]
+pub struct FreezerSettings {
+    /// The folder of the freeze record, in memory.
+    pub run: PathBuf,
+    /// How long a cut may stop writers.
+    pub budget: Duration,
+    /// Do everything but power the machine off.
+    pub rehearse: bool,
+}
+
+/// What is asked of the thread, each with a place for the answer.
+enum Ask {
+    Prepare(Vec<DeviceNumber>, asks::Sender<Result<(), String>>),
+    Freeze(Limit, asks::Sender<Result<Instant, String>>),
+    Confirm(asks::Sender<bool>),
+    Thaw(asks::Sender<bool>),
+    PowerOff(asks::Sender<Result<(), String>>),
+}
+
+/// Freezes the filesystems on a machine's protected disks; cheap to clone, one
+/// freeze for all clones. Whatever is frozen is thawed with the last of them.
+#[derive(Clone)]
+pub struct Standstill {
+    asks: asks::Sender<Ask>,
+    budget: Duration,
+    /// The disks; they come and go.
+    disks: Arc<Mutex<Vec<DeviceNumber>>>,
+}
+
+impl Standstill {
+    /// Starts the thread, and the watchdog with it.
+    ///
+    /// # Errors
+    /// [`Error::NoWatchdog`] and others of [`Watchdog::start`].
+    pub fn start(settings: FreezerSettings) -> Result<Self, Error> {
+        let budget = settings.budget;
+        let watchdog = start_watchdog(&settings)?;
+        let (asks, asked) = asks::bounded(1);
+        let keeper = Keeper { settings, watchdog: Some(watchdog), asked };
+        thread::Builder::new()
+            .name("freezer".to_owned())
+            .spawn(move || keeper.run())
+            .map_err(|source| Error::NoWatchdog { source })?;
+        Ok(Self { asks, budget, disks: Arc::default() })
+    }
+
+    /// Freezes what rests on these disks from now on.
+    pub fn watch_over(&self, disks: Vec<DeviceNumber>) {
+        *self.disks.lock().unwrap_or_else(PoisonError::into_inner) = disks;
+    }
+
+    /// Asks, and waits for the answer; `None` where the thread is gone.
+    fn ask<T>(&self, ask: impl FnOnce(asks::Sender<T>) -> Ask) -> Option<T> {
+        let (answer, answered) = asks::bounded(1);
+        self.asks.send(ask(answer)).ok()?;
+        answered.recv().ok()
+    }
+}
+
+/// The thread ends only by a defect.
+fn gone() -> String {
+    "the thread that freezes has ended; start the agent again".to_owned()
+}
+
+impl Freezer for Standstill {
+    fn prepare(&mut self) -> Result<(), String> {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.ask(|answer| Ask::Prepare(disks, answer)).unwrap_or_else(|| Err(gone()))
+    }
+
+    fn freeze(&mut self, hold: bool) -> Result<Instant, String> {
+        let limit = if hold { Limit::Hold(limits::FREEZE_HOLD_MAX) } else { Limit::Budget(self.budget) };
+        self.ask(|answer| Ask::Freeze(limit, answer)).unwrap_or_else(|| Err(gone()))
+    }
+
+    fn holds(&mut self) -> bool {
+        self.ask(Ask::Confirm).unwrap_or(false)
+    }
+
+    fn thaw(&mut self) -> bool {
+        self.ask(Ask::Thaw).unwrap_or(false)
+    }
+
+    fn power_off(&mut self) -> Result<(), String> {
+        self.ask(Ask::PowerOff).unwrap_or_else(|| Err(gone()))
+    }
+}
+
+fn start_watchdog(settings: &FreezerSettings) -> Result<Watchdog, Error> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(SUBCOMMAND);
+    if settings.rehearse {
+        command.arg("--rehearse");
+    }
+    Watchdog::start_as(command, &settings.run)
+}
+
+impl Ask {
+    /// The answer while nothing is prepared or frozen.
+    fn decline(self) {
+        let nothing = || "nothing is frozen".to_owned();
+        // Whoever asked may have given up waiting.
+        match self {
+            Self::Prepare(_, answer) => drop(answer.send(Err("a freeze is under way".to_owned()))),
+            Self::Freeze(_, answer) => drop(answer.send(Err("nothing was prepared".to_owned()))),
+            Self::Confirm(answer) | Self::Thaw(answer) => {
+                let _gone = answer.send(false);
+            }
+            Self::PowerOff(answer) => drop(answer.send(Err(nothing()))),
+        }
+    }
+}
+
+/// The thread, with all that it holds.
+struct Keeper {
+    settings: FreezerSettings,
+    /// Started anew where one was lost.
+    watchdog: Option<Watchdog>,
+    asked: asks::Receiver<Ask>,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        while let Ok(ask) = self.asked.recv() {
+            match ask {
+                Ask::Prepare(disks, answer) => {
+                    let asked = self.asked.clone();
+                    if let Err(error) = self.cut(&disks, &answer, &asked) {
+                        // What is lost is ended; another one is started for the next cut.
+                        if matches!(error, Error::WatchdogLost { .. } | Error::StillFrozen { .. }) {
+                            self.watchdog = None;
+                        }
+                        drop(answer.send(Err(error.to_string())));
+                    }
+                }
+                other => other.decline(),
+            }
+        }
+    }
+
+    /// From the preparation to the thaw.
+    fn cut(
+        &mut self,
+        disks: &[DeviceNumber],
+        answer: &asks::Sender<Result<(), String>>,
+        asked: &asks::Receiver<Ask>,
+    ) -> Result<(), Error> {
+        let watchdog = match self.watchdog.take() {
+            Some(watchdog) => watchdog,
+            None => start_watchdog(&self.settings)?,
+        };
+        let watchdog = self.watchdog.insert(watchdog);
+        let prepared = FreezePlan::of(disks)?.prepare(watchdog)?;
+        drop(answer.send(Ok(())));
+        while_prepared(prepared, asked)
+    }
+}
+
+fn while_prepared(prepared: Prepared<'_>, asked: &asks::Receiver<Ask>) -> Result<(), Error> {
+    match asked.recv() {
+        Ok(Ask::Freeze(limit, answer)) => {
+            let begun = Instant::now();
+            match prepared.freeze(limit) {
+                Ok(frozen) => {
+                    drop(answer.send(Ok(begun)));
+                    while_frozen(frozen, asked)
+                }
+                Err(error) => {
+                    drop(answer.send(Err(error.to_string())));
+                    Err(error)
+                }
+            }
+        }
+        // Whatever else is asked gives the freeze up.
+        Ok(other) => {
+            drop(prepared);
+            other.decline();
+            Ok(())
+        }
+        Err(asks::RecvError) => Ok(()),
+    }
+}
+
+fn while_frozen(mut frozen: Frozen<'_>, asked: &asks::Receiver<Ask>) -> Result<(), Error> {
+    while let Ok(ask) = asked.recv() {
+        match ask {
+            Ask::Confirm(answer) => {
+                let holds = frozen.confirm();
+                let _gone = answer.send(matches!(holds, Ok(true)));
+                // Over for good; what a watchdog that is lost had frozen is undone.
+                if !holds? {
+                    return Ok(());
+                }
+            }
+            Ask::Thaw(answer) => {
+                let thawed = frozen.thaw();
+                let _gone = answer.send(thawed.as_ref().is_ok_and(|thawed| thawed.still_valid));
+                return thawed.map(drop);
+            }
+            Ask::PowerOff(answer) => match frozen.power_off() {
+                Ok(rehearsed) => {
+                    frozen = rehearsed;
+                    drop(answer.send(Ok(())));
+                }
+                Err(error) => {
+                    drop(answer.send(Err(error.to_string())));
+                    return Err(error);
+                }
+            },
+            other => other.decline(),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Whether the agent is on the machine that it belongs to.
+
+use super::error::MachineError;
+use super::protected::Located;
+use super::settings::MachineSettings;
+use super::stored::StateFolder;
+use crate::quiesce::{Binding, Relocated};
+
+/// What the agent is bound to, and what it finds.
+pub(super) struct Bound {
+    binding: Binding,
+    relocated: Option<Relocated>,
+    is_new_machine: bool,
+}
+
+impl Bound {
+    /// Compares what is found with what is kept, and keeps what is new. A first
+    /// agent is bound to what it finds; so is one that is told to be.
+    pub(super) fn find(folder: &StateFolder, settings: &MachineSettings) -> Result<Self, MachineError> {
+        let found = read(settings)?;
+        let known = folder.binding()?;
+        let relocated = known.as_ref().and_then(|known| known.check(&found).err());
+        if relocated.is_some() && !settings.bind_anew {
+            let binding = known.unwrap_or_default();
+            return Ok(Self { binding, relocated, is_new_machine: false });
+        }
+        if known.as_ref() != Some(&found) {
+            folder.write_binding(&found)?;
+        }
+        Ok(Self { binding: found, relocated: None, is_new_machine: relocated.is_some() })
+    }
+
+    /// Takes in other disks. What is bound stays bound.
+    pub(super) fn extend(
+        &mut self,
+        folder: &StateFolder,
+        settings: &MachineSettings,
+    ) -> Result<(), MachineError> {
+        let mut found = read(settings)?;
+        for (name, identity) in &mut found.disks {
+            if let Some(bound) = self.binding.disks.get(name) {
+                identity.clone_from(bound);
+            }
+        }
+        if found != self.binding {
+            folder.write_binding(&found)?;
+            self.binding = found;
+        }
+        Ok(())
+    }
+
+    /// Why nothing may be sent, where that is so.
+    pub(super) fn relocated(&self) -> Option<String> {
+        self.relocated.as_ref().map(ToString::to_string)
+    }
+
+    /// Whether the agent was bound to another machine until now.
+    pub(super) const fn is_new_machine(&self) -> bool {
+        self.is_new_machine
+    }
+
+    pub(super) fn identity_of(&self, disk: &str) -> Option<&str> {
+        self.binding.disks.get(disk).map(String::as_str)
+    }
+
+    /// What a master target knows the machine by.
+    pub(super) fn machine_identity(&self) -> String {
+        match (&self.binding.firmware, &self.binding.machine) {
+            (Some(firmware), _) => format!("dmi:{firmware}"),
+            (None, Some(machine)) => format!("machine-id:{machine}"),
+            (None, None) => "unknown".to_owned(),
+        }
+    }
+}
+
+fn read(settings: &MachineSettings) -> Result<Binding, MachineError> {
+    let disks = settings.disks.iter().map(|disk| Ok((disk.name.as_str(), Located::find(disk)?.number)));
+    let disks: Vec<_> = disks.collect::<Result<_, MachineError>>()?;
+    Ok(Binding::read(disks)?)
+}

@@ -1,0 +1,206 @@
+//! How other threads reach a machine that runs: to look at it, and to ask of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel as commands;
+
+use super::error::MachineError;
+use super::protected::Protected;
+use super::settings::MachineSettings;
+use super::status::{CutStatus, DiskStatus, MachineStatus, Nature, worst_lag_ms};
+use crate::limits;
+use crate::role::Disk;
+use crate::role::agent::freezer::Standstill;
+use crate::role::agent::{Freezer, LaneHandle, LaneStatus, Traffic};
+
+/// What is asked of a machine, each with a place for the answer.
+pub(super) enum Command {
+    Cut { app: bool, name: String, answer: Answer<CutStatus> },
+    Finish { power_off: bool, answer: Answer<CutStatus> },
+    Resync { disk: String, answer: Answer<()> },
+    Remove { disk: String, answer: Answer<()> },
+    Reload { settings: Box<MachineSettings>, answer: Answer<Vec<String>> },
+}
+
+pub(super) type Answer<T> = commands::Sender<Result<T, MachineError>>;
+
+/// What the machine shows of itself.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) machine: String,
+    pub(super) master_target: String,
+    pub(super) relocated: Option<String>,
+    pub(super) frozen: bool,
+    pub(super) last_cut: Option<CutStatus>,
+    pub(super) cuts_made: u64,
+    pub(super) cuts_skipped: u64,
+    disks: Vec<ShownDisk>,
+}
+
+struct ShownDisk {
+    nature: Nature,
+    handle: Option<Arc<LaneHandle>>,
+    last: LaneStatus,
+}
+
+impl ShownDisk {
+    fn state(&self) -> Disk {
+        self.handle.as_ref().map_or(self.last.state, |handle| handle.state())
+    }
+}
+
+impl Shown {
+    /// Shows these disks from now on.
+    pub(super) fn disks(&mut self, disks: &[Protected]) {
+        let shown = |disk: &Protected| ShownDisk {
+            nature: disk.nature.clone(),
+            handle: disk.handle().cloned(),
+            last: disk.lane_status(),
+        };
+        self.disks = disks.iter().map(shown).collect();
+    }
+}
+
+pub(super) type SharedShown = Arc<Mutex<Shown>>;
+
+/// A machine that runs; cheap to clone.
+#[derive(Clone)]
+pub struct MachineHandle {
+    pub(super) commands: commands::Sender<Command>,
+    pub(super) shown: SharedShown,
+    pub(super) freezer: Standstill,
+}
+
+/// What a thaw by hand has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thaw {
+    /// The freeze of a cut, which is void.
+    OfCut,
+    /// The freeze after a finish whose targets take nothing more: the machine at
+    /// home may run.
+    AfterFence,
+}
+
+impl MachineHandle {
+    /// The machine as it stands.
+    #[must_use]
+    pub fn status(&self) -> MachineStatus {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = |disk: &ShownDisk| {
+            let status = disk.handle.as_ref().map_or_else(|| disk.last.clone(), |handle| handle.status());
+            disk.nature.with(status)
+        };
+        let disks: Vec<DiskStatus> = shown.disks.iter().map(status).collect();
+        MachineStatus {
+            machine: shown.machine.clone(),
+            master_target: shown.master_target.clone(),
+            relocated: shown.relocated.clone(),
+            frozen: shown.frozen,
+            lag_ms: worst_lag_ms(&disks),
+            last_cut: shown.last_cut.clone(),
+            cuts_made: shown.cuts_made,
+            cuts_skipped: shown.cuts_skipped,
+            traffic: disks.iter().map(|disk| disk.traffic).fold(Traffic::default(), Traffic::plus),
+            disks,
+        }
+    }
+
+    /// Makes a point of all disks, app-consistent where that is asked for and the
+    /// hook agrees.
+    ///
+    /// # Errors
+    /// [`MachineError::NotNow`] where a disk is not ready.
+    pub fn cut(&self, app: bool, name: &str) -> Result<CutStatus, MachineError> {
+        self.wait_until_ready();
+        self.ask(|answer| Command::Cut { app, name: name.to_owned(), answer })
+    }
+
+    /// Makes the last point, after which the machine stays frozen, or is off.
+    ///
+    /// # Errors
+    /// [`MachineError::NotNow`] where a disk is not ready.
+    pub fn finish(&self, power_off: bool) -> Result<CutStatus, MachineError> {
+        self.wait_until_ready();
+        self.ask(|answer| Command::Finish { power_off, answer })
+    }
+
+    /// Thaws the machine, whatever froze it. Works while a cut is being made, too.
+    ///
+    /// # Errors
+    /// [`MachineError::NotNow`] where nothing is frozen.
+    pub fn thaw(&self) -> Result<Thaw, MachineError> {
+        if !self.freezer.clone().thaw() {
+            return Err(not_now("nothing is frozen by this agent"));
+        }
+        let is_fenced = |disk: &ShownDisk| matches!(disk.state(), Disk::Fencing | Disk::Fenced);
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(if shown.disks.iter().any(is_fenced) { Thaw::AfterFence } else { Thaw::OfCut })
+    }
+
+    /// Compares a disk with its target as a whole, also one that was refused,
+    /// doubted or fenced.
+    ///
+    /// # Errors
+    /// [`MachineError::Unknown`].
+    pub fn resync(&self, disk: &str) -> Result<(), MachineError> {
+        self.ask(|answer| Command::Resync { disk: disk.to_owned(), answer })
+    }
+
+    /// Takes away what is kept of a disk that is protected no more.
+    ///
+    /// # Errors
+    /// [`MachineError::InUse`], [`MachineError::Unknown`].
+    pub fn remove(&self, disk: &str) -> Result<(), MachineError> {
+        self.ask(|answer| Command::Remove { disk: disk.to_owned(), answer })
+    }
+
+    /// Goes on with other settings: disks come and go, the others do not notice.
+    /// Says what changed.
+    ///
+    /// # Errors
+    /// [`MachineError`]; then everything is as it was.
+    pub fn reload(&self, settings: MachineSettings) -> Result<Vec<String>, MachineError> {
+        self.ask(|answer| Command::Reload { settings: Box::new(settings), answer })
+    }
+
+    /// Waits for disks that are on their way to be ready, but not for long.
+    fn wait_until_ready(&self) {
+        let until = Instant::now() + READY_WITHIN;
+        while Instant::now() < until {
+            let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let states: Vec<Disk> = shown.disks.iter().map(ShownDisk::state).collect();
+            drop(shown);
+            let waits = |state: &Disk| {
+                !matches!(state, Disk::Protecting | Disk::Fenced | Disk::Refused | Disk::Relocated)
+            };
+            if !states.iter().any(waits) {
+                return;
+            }
+            thread::sleep(LOOKS_EVERY);
+        }
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, MachineError> {
+        let (answer, answered) = commands::bounded(1);
+        self.commands
+            .send_timeout(command(answer), TAKES_WITHIN)
+            .map_err(|_| not_now("the agent is busy with a cut, or ends: try again later"))?;
+        // A cut takes as long as it takes; an agent that ends drops the answer.
+        answered.recv().unwrap_or_else(|_| Err(not_now("the agent has ended before it answered")))
+    }
+}
+
+pub(super) fn not_now(reason: impl Into<String>) -> MachineError {
+    MachineError::NotNow { reason: reason.into() }
+}
+
+/// How long a cut on demand waits for disks that are not ready.
+const READY_WITHIN: Duration = limits::CUT_SHRINKS_WITHIN;
+
+/// How often it looks.
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
+
+/// How long somebody who asks waits for others who asked before.
+const TAKES_WITHIN: Duration = limits::POINT_WITHIN;

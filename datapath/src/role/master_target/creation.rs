@@ -1,0 +1,125 @@
+//! A new pair: its target is taken, its journal made, and nothing is overwritten.
+
+use super::PairName;
+use super::replicas::{HOLDER, KeptReplica, Replicas, unready};
+use crate::disk::{self, Disk, Purpose, RingDisk};
+use crate::journal::{Directory, Pair, PairState, RetentionPolicy, SecretKey, Volume};
+use crate::landing::replica::Replica;
+use crate::limits;
+use crate::resync::NewImage;
+use crate::role::Error;
+use crate::unit::Generation;
+use crate::wire::Protect;
+
+/// Segments of a journal on a small volume, in bytes: each holds a batch.
+const SEGMENT_BYTES_MIN: u64 = 8 << 20;
+
+/// A journal has room for this many segments, or smaller ones: expiry gives
+/// space back by whole segments.
+const SEGMENTS_MIN: u64 = 16;
+
+impl Replicas {
+    /// Makes a pair for the disk that its agent describes.
+    pub(super) async fn create(&self, pair: &PairName, protect: &Protect) -> Result<KeptReplica, Error> {
+        let (target, create) = (self.assigned(pair)?.target, self.assigned(pair)?.create);
+        let mut made = match create {
+            Some(create) => NewImage::make(&target, create, protect.size_bytes).map_err(unready(pair))?,
+            None => NewImage::default(),
+        };
+        let disk = disk::open(&target, Purpose::Target).map_err(unready(pair))?;
+        if disk.size_bytes() != protect.size_bytes {
+            return Err(Error::Unfit {
+                peer: protect.machine.clone(),
+                reason: format!(
+                    "disk {} has {} bytes and its target {} has {}: give the target the size of the disk",
+                    protect.disk,
+                    protect.size_bytes,
+                    target.display(),
+                    disk.size_bytes()
+                ),
+            });
+        }
+        let folder = self.folder(pair);
+        let is_ours =
+            self.state.owners().map_err(unready(pair))?.iter().any(|(_, owner)| owner.retention == folder);
+        let directory = Directory::open(&folder, HOLDER).map_err(unready(pair))?;
+        // Half a journal is there after a crash, and then the target is marked.
+        if !is_ours && !directory.names().map_err(unready(pair))?.is_empty() {
+            let reason = format!("{} is not empty and holds no journal: empty it first", folder.display());
+            return Err(unready(pair)(reason));
+        }
+        let ownership = self.state.own(disk.identity(), &self.owner(pair, &disk)).map_err(unready(pair))?;
+        match self.make(pair, protect, disk, directory).await {
+            Ok(kept) => {
+                made.keep();
+                Ok(kept)
+            }
+            Err(error) => {
+                ownership.release().map_err(unready(pair))?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make(
+        &self,
+        name: &PairName,
+        protect: &Protect,
+        disk: Disk,
+        directory: Directory,
+    ) -> Result<KeptReplica, Error> {
+        disk.allocate().map_err(unready(name))?.iter().for_each(|notice| self.notice(notice));
+        let free_bytes = directory.free_bytes().map_err(unready(name))?;
+        let pair = Pair {
+            generation: Generation { incarnation: u64::from_le_bytes(random(name)?), number: 1 },
+            machine: name.machine().to_owned(),
+            machine_identity: protect.machine_identity.clone(),
+            disk: name.disk().to_owned(),
+            target_identity: disk.identity().to_string(),
+            target_path: disk.path().display().to_string(),
+            size_bytes: protect.size_bytes,
+            chunk_size: protect.chunk,
+            digest_algorithm: protect.digest,
+            key: SecretKey(random(name)?),
+            state: PairState::Initial,
+            pins: std::collections::BTreeSet::new(),
+            segment_bytes: segment_bytes(&self.policy, free_bytes, protect.size_bytes),
+        };
+        let disk = RingDisk::new(self.noticed(disk));
+        let replica = Replica::create(disk, directory, pair).await.map_err(unready(name))?;
+        Ok(self.keep(replica))
+    }
+}
+
+/// Segments that are small beside what a journal may take, and no larger than
+/// the disk.
+fn segment_bytes(policy: &RetentionPolicy, free_bytes: u64, disk_bytes: u64) -> u32 {
+    let room = policy.used_bytes_max.unwrap_or(u64::MAX).min(free_bytes);
+    let fits = (room / SEGMENTS_MIN)
+        .min(disk_bytes)
+        .clamp(SEGMENT_BYTES_MIN, u64::from(limits::JOURNAL_SEGMENT_BYTES));
+    u32::try_from(fits / 4096 * 4096).unwrap_or(limits::JOURNAL_SEGMENT_BYTES)
+}
+
+fn random<const N: usize>(pair: &PairName) -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    let filled = aws_lc_rs::rand::fill(&mut bytes);
+    filled.map_err(|_| unready(pair)("the system has no random numbers"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_small_beside_what_a_journal_may_take() {
+        let policy = |most| RetentionPolicy { used_bytes_max: most, ..RetentionPolicy::default() };
+        let (small, large) = (1 << 20, 1 << 40);
+        assert_eq!(segment_bytes(&policy(None), 1 << 40, large), limits::JOURNAL_SEGMENT_BYTES);
+        assert_eq!(segment_bytes(&policy(Some(1 << 30)), 1 << 40, large), 64 << 20);
+        assert_eq!(segment_bytes(&policy(None), 100 << 20, large), 8 << 20);
+        assert_eq!(segment_bytes(&policy(None), 1 << 40, small), 8 << 20);
+        assert_eq!(segment_bytes(&policy(None), (256 << 20) + 12_345, large) % 4096, 0);
+    }
+}

@@ -1,0 +1,14 @@
+//! `failback master-target` and `failback points`: real processes, real files; an
+//! agent that is made here speaks to them over TLS.
+//!
+//! ```text
+//! Visitor ── TLS ──> Home: failback master-target run ── target.img, retention/
+//! the test ── commands ──┘
+//! ```
+
+mod home;
+mod journey;
+mod orders;
+mod refusals;
+mod retention;
+mod visitor;
