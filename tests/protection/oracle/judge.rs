@@ -33,6 +33,20 @@ pub fn common(one: &[Window], other: &[Window]) -> Vec<Window> {
     one.iter().flat_map(|one| other.iter().filter_map(|other| one.meet(*other))).collect()
 }
 
+/// The same moments in windows that lie apart, in order: or their number would
+/// double with each sector that was zeroed twice.
+fn merged(mut windows: Vec<Window>) -> Vec<Window> {
+    windows.sort_by_key(|window| window.from_ns);
+    let mut apart: Vec<Window> = Vec::new();
+    for window in windows {
+        match apart.last_mut() {
+            Some(last) if window.from_ns <= last.to_ns => last.to_ns = last.to_ns.max(window.to_ns),
+            _ => apart.push(window),
+        }
+    }
+    apart
+}
+
 /// What is wrong with a sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -124,8 +138,8 @@ impl Verdict {
 
     /// Leaves those moments that explain a sector too, which holds one of `fitting`.
     fn narrow(&mut self, fitting: &[Version], window: Window) -> Result<(), Fault> {
-        let within: Vec<Window> =
-            fitting.iter().filter_map(|version| Window::of(version).meet(window)).collect();
+        let within = fitting.iter().filter_map(|version| Window::of(version).meet(window));
+        let within = merged(within.collect());
         if within.is_empty() {
             return Err(blame(fitting, window));
         }

@@ -149,6 +149,22 @@ fn zeroes_that_were_written_are_told_from_lost_ones() {
     assert_eq!((verdict.faults, verdict.moments), (0, vec![Window { from_ns: 0, to_ns: 19 }]));
 }
 
+/// Zeroes over zeroes: many moments explain each sector, in one window.
+#[test]
+fn sectors_that_are_zeroed_again_and_again_are_explained_at_once() {
+    const SECTORS: usize = 64;
+    let mut history = History::new(RUN, SECTORS);
+    for moment in (10..90).step_by(4) {
+        let number = history.begin(0..SECTORS, Leaves::Zeroes, moment);
+        history.end(number, moment + 3);
+    }
+    let number = history.begin(0..SECTORS, Leaves::Labels, 91);
+    history.end(number, 95);
+    let window = Window { from_ns: 5, to_ns: 99 };
+    let verdict = judge(&history, &vec![0; SECTORS * SECTOR_BYTES][..], window);
+    assert_eq!((verdict.faults, verdict.moments), (0, vec![Window { from_ns: 5, to_ns: 95 }]));
+}
+
 /// A disk in memory that lives through random writes, and is looked at.
 #[test]
 fn every_moment_of_a_random_life_is_right_and_a_change_is_seen() {

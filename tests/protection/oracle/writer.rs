@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use failback_datapath::sys::{Arena, Buffer};
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -23,6 +23,9 @@ use crate::fixture::Random;
 const WRITE_SECTORS_MAX: usize = 128;
 /// Sectors of the largest range that is zeroed.
 const ZERO_SECTORS_MAX: usize = 1024;
+
+/// Without a write for so long a disk counts as frozen for good.
+const STANDS_STILL: Duration = Duration::from_secs(120);
 
 /// How bytes get to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +87,18 @@ impl Writer {
     /// How much was written so far.
     pub fn len(&self) -> usize {
         self.shared.history().len()
+    }
+
+    /// Waits until so much more is written.
+    ///
+    /// # Panics
+    /// Where that takes minutes: the disk stands still.
+    pub fn wait_for(&self, more: usize) {
+        let (enough, deadline) = (self.len() + more, Instant::now() + STANDS_STILL);
+        while self.len() < enough {
+            assert!(Instant::now() < deadline, "{} cannot be written", self.shared.path.display());
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The history so far, while the load goes on.
