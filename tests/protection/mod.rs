@@ -2,11 +2,12 @@
 //! them, on real devices and journals.
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
-//! points hold; `exact`, `swap`, `killed` and `failures` are what
+//! points hold; `exact`, `swap`, `killed`, `postgresql` and `failures` are what
 //! happens.
 
 mod agent;
 mod agent_check;
+mod cluster;
 mod ends;
 mod exact;
 mod failures;
@@ -15,6 +16,7 @@ mod killed;
 mod master_target;
 mod oracle;
 mod points;
+mod postgresql;
 mod rig;
 mod swap;
 
