@@ -183,7 +183,6 @@ fn a_source_that_cannot_be_read_makes_no_point() {
     let said = |text: &str| rig.agent(&["status"]).stdout.contains(text);
     eventually("the error is told", || said("data") && (said("nput/output error") || said("os error 5")));
     assert!(rig.points("data").is_empty(), "a point of what was never read");
-    assert!(rig.agent(&["cut"]).code() != Some(0));
     below.set_len(DISK_BYTES).expect("it gets longer");
     rig.wait_for_points();
     rig.cut("after", &[]);
