@@ -17,7 +17,7 @@ mod hostile_server;
 mod hosts;
 mod interruptions;
 mod lanes;
-mod proxy;
+pub mod proxy;
 mod rates;
 mod raw;
 mod refusals;

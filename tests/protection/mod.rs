@@ -1,10 +1,24 @@
-//! Commands around protected disks: what they say of real devices and journals.
+//! Protected disks: the commands around them, and the processes that protect
+//! them, on real devices and journals.
+//!
+//! `rig` is a machine and its home with real processes; `oracle` judges what the
+//! points hold; `exact`, `swap`, `killed`, `postgresql` and `failures` are what
+//! happens.
 
 mod agent;
 mod agent_check;
+mod cluster;
+mod ends;
+mod exact;
+mod failures;
 mod inspect;
+mod killed;
 mod master_target;
+mod oracle;
 mod points;
+mod postgresql;
+mod rig;
+mod swap;
 
 use std::process::Command;
 use std::time::Duration;
@@ -20,4 +34,11 @@ fn failback(arguments: &[&str]) -> Outcome {
 /// The only line of JSON that was printed.
 fn event(outcome: &Outcome) -> Value {
     serde_json::from_str(outcome.stdout.trim()).unwrap_or_else(|error| panic!("{error}: {outcome}"))
+}
+
+/// How many of something a test makes: what the variable says, or `default`.
+fn number_of(variable: &str, default: u64) -> u64 {
+    std::env::var(variable)
+        .ok()
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text}")))
 }
