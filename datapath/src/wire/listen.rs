@@ -44,7 +44,7 @@ pub trait Serves: Send + Sync + 'static {
 /// # Errors
 /// Those of the listening socket.
 pub fn listen<S: Serves>(listener: &TcpListener, server: &Arc<S>, cancel: &Cancel) -> io::Result<()> {
-    let (held, most) = (Arc::new(AtomicUsize::new(0)), connections_max(S::FILES_PER_CONNECTION));
+    let held = Arc::new(AtomicUsize::new(0));
     listener.set_nonblocking(true)?;
     while !cancel.is_cancelled() {
         let (stream, from) = match listener.accept() {
@@ -63,6 +63,8 @@ pub fn listen<S: Serves>(listener: &TcpListener, server: &Arc<S>, cancel: &Cance
                 continue;
             }
         };
+        // Anew each time: the limit may be lowered while it runs.
+        let most = connections_max(S::FILES_PER_CONNECTION);
         let Some(place) = Place::take(&held, most) else {
             server.failed(&from.to_string(), "more connections than a server holds; turned away");
             continue;
