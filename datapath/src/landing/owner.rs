@@ -5,7 +5,7 @@
 //! ```json
 //! {"version":1,"base":"wwid:naa.5000c500a1b2c3d4","offset":0,"size_bytes":4294967296,
 //!  "target":"/dev/sdb","retention":"/srv/retention/web-sda","machine":"web","disk":"sda",
-//!  "since_unix_seconds":1795254000}
+//!  "since_unix_seconds":1795254000,"has_journal":true}
 //! ```
 //!
 //! A partition of an owned disk is part of it, and so is the disk around an
@@ -47,6 +47,9 @@ pub struct Owner {
     pub disk: String,
     /// Since when.
     pub since_unix_seconds: u64,
+    /// Whether the journal was there: one that is gone is not made anew in silence.
+    #[serde(default)]
+    pub has_journal: bool,
 }
 
 impl Owner {
@@ -70,7 +73,14 @@ impl Owner {
             machine: of.0.to_owned(),
             disk: of.1.to_owned(),
             since_unix_seconds: since.map_or(0, |since| since.as_secs()),
+            has_journal: false,
         }
+    }
+
+    /// The same, once its journal is there.
+    #[must_use]
+    pub fn with_journal(self) -> Self {
+        Self { has_journal: true, ..self }
     }
 
     fn overlaps(&self, base: &str, offset: u64, size_bytes: u64) -> bool {

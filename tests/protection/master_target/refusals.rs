@@ -172,3 +172,43 @@ fn a_rewind_needs_a_fence_and_no_session() {
     home.run(&["master-target", "unfence", "web-1/root"]).expect_success();
     assert_eq!(home.status()["state"], "Disconnected");
 }
+
+#[test]
+fn a_journal_that_is_gone_is_not_made_anew() {
+    let (home, content, position) = protected();
+    let (here, away) = (home.path("retention/web-1/root"), home.path("away"));
+    fs::rename(&here, &away).expect("moved");
+    for intent in [anew(), Intent::Continue] {
+        let refused = ring::run(Visitor::connect(&home.remote(), &hello(BYTES, intent, Some(position))));
+        let told = refused.expect("a ring").err().expect("it is refused").to_string();
+        assert!(told.contains("is the retention volume mounted?"), "{told}");
+    }
+    assert!(home.target() == content.bytes);
+    assert!(!std::path::Path::new(&here).join("pair").exists());
+    home.alarms("is the retention volume mounted?");
+    drop(fs::remove_dir_all(&here));
+    fs::rename(&away, &here).expect("moved back");
+    let fits = hello(BYTES, Intent::Continue, Some(position));
+    let welcome = ring::run(Visitor::connect(&home.remote(), &fits)).expect("a ring");
+    assert!(!welcome.expect("it fits").must_synchronize());
+}
+
+#[test]
+fn a_target_that_was_given_up_is_read_before_it_is_trusted() {
+    let (home, content, position) = protected();
+    home.run(&["master-target", "remove", "web-1/root"]).expect_success();
+    // Nobody's, so that somebody may write it.
+    let mut foreign = content.bytes.clone();
+    foreign[5000..90_000].fill(0xa5);
+    fs::write(home.path("target.img"), &foreign).expect("written");
+    home.run(&["master-target", "reload"]).expect_success();
+    ring::run(async {
+        let fits = hello(BYTES, Intent::Continue, Some(position));
+        let mut visitor = Visitor::connect(&home.remote(), &fits).await.expect("welcome");
+        assert!(visitor.must_synchronize(), "its digests are trusted");
+        visitor.synchronize(&content.bytes).await;
+        visitor.cut(CutKind::Crash, "").await;
+    })
+    .expect("a ring");
+    assert!(home.target() == content.bytes);
+}

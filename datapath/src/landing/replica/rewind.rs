@@ -160,6 +160,23 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         .await
     }
 
+    /// Somebody else may have written the target: no digest of it counts any more,
+    /// and a target with points is compared as a whole before it has another.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub async fn distrust(&mut self) -> Result<(), Error> {
+        self.step(async |replica| match replica.state() {
+            PairState::Protected | PairState::Resyncing => {
+                replica.journal.forget_digests().await?;
+                replica.enter(PairState::Resyncing).await
+            }
+            PairState::Initial => Ok(replica.journal.forget_digests().await?),
+            _ => Ok(()),
+        })
+        .await
+    }
+
     /// Gives a synchronization up. A target with points goes back to the last of
     /// them, as a new generation; one without is [`PairState::Corrupted`].
     ///

@@ -22,6 +22,17 @@ impl Replicas {
     /// Makes a pair for the disk that its agent describes.
     pub(super) async fn create(&self, pair: &PairName, protect: &Protect) -> Result<KeptReplica, Error> {
         let (target, create) = (self.assigned(pair)?.target, self.assigned(pair)?.create);
+        let folder = self.folder(pair);
+        let mark = self.mark(pair)?;
+        if mark.as_ref().is_some_and(|owner| owner.has_journal) {
+            // Its points are of a target that must not be overwritten without them.
+            let reason = format!(
+                "its journal is not in {}: is the retention volume mounted? Nothing was changed. \
+                 Where it is lost for good, take the pair away first: `failback master-target remove {pair}`",
+                folder.display()
+            );
+            return Err(unready(pair)(reason));
+        }
         let mut made = match create {
             Some(create) => NewImage::make(&target, create, protect.size_bytes).map_err(unready(pair))?,
             None => NewImage::default(),
@@ -39,19 +50,18 @@ impl Replicas {
                 ),
             });
         }
-        let folder = self.folder(pair);
-        let is_ours =
-            self.state.owners().map_err(unready(pair))?.iter().any(|(_, owner)| owner.retention == folder);
         let directory = Directory::open(&folder, HOLDER).map_err(unready(pair))?;
         // Half a journal is there after a crash, and then the target is marked.
-        if !is_ours && !directory.names().map_err(unready(pair))?.is_empty() {
+        if mark.is_none() && !directory.names().map_err(unready(pair))?.is_empty() {
             let reason = format!("{} is not empty and holds no journal: empty it first", folder.display());
             return Err(unready(pair)(reason));
         }
-        let ownership = self.state.own(disk.identity(), &self.owner(pair, &disk)).map_err(unready(pair))?;
+        let (identity, owner) = (disk.identity().clone(), self.owner(pair, &disk));
+        let ownership = self.state.own(&identity, &owner).map_err(unready(pair))?;
         match self.make(pair, protect, disk, directory).await {
             Ok(kept) => {
                 made.keep();
+                self.state.own(&identity, &owner.with_journal()).map_err(unready(pair))?;
                 Ok(kept)
             }
             Err(error) => {

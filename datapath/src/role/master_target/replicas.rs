@@ -144,10 +144,24 @@ impl Replicas {
         let directory = lock(&folder).await.map_err(unready(pair))?;
         let disk = disk::open(&assignment.target, Purpose::Target).map_err(unready(pair))?;
         check_same(pair, known, &disk)?;
-        let owner = self.owner(pair, &disk);
-        self.state.own(disk.identity(), &owner).map_err(unready(pair))?;
+        let (identity, owner) = (disk.identity().clone(), self.owner(pair, &disk).with_journal());
+        let was_given_up = self.mark(pair)?.is_none();
+        if was_given_up {
+            self.state.check_unowned(&identity, disk.size_bytes()).map_err(unready(pair))?;
+        } else {
+            self.state.own(&identity, &owner).map_err(unready(pair))?;
+        }
         let disk = RingDisk::new(self.noticed(disk));
         let (mut replica, _recovery) = Replica::open(disk, directory).await.map_err(unready(pair))?;
+        if was_given_up {
+            let text = format!(
+                "{pair}: its target was nobody's meanwhile: it is read and compared as a whole, and points from \
+                 before hold whatever was written to it"
+            );
+            replica.distrust().await.map_err(unready(pair))?;
+            self.state.own(&identity, &owner).map_err(unready(pair))?;
+            self.notice(&Notice::new("given-up", text));
+        }
         if replica.position().state == PairState::RollingBack {
             replica.resume().await.map_err(unready(pair))?;
         }
@@ -177,6 +191,13 @@ impl Replicas {
         self.clock.found(journal.clock_agreed());
         while journal.merge().await.map_err(unready(pair))? {}
         Ok(Tended::of(expired))
+    }
+
+    /// The mark on the target of a pair, where there is one.
+    pub(super) fn mark(&self, pair: &PairName) -> Result<Option<Owner>, Error> {
+        let folder = self.folder(pair);
+        let owners = self.state.owners().map_err(unready(pair))?;
+        Ok(owners.into_iter().map(|(_, owner)| owner).find(|owner| owner.retention == folder))
     }
 
     pub(super) fn owner(&self, pair: &PairName, disk: &Disk) -> Owner {
