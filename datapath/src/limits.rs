@@ -236,6 +236,10 @@ pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 /// faster than it is sent is said to, instead of being frozen for long.
 pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);
 
+/// After a first point that could not be made it is tried again: each attempt
+/// writes out and may freeze for as long as the budget of a cut.
+pub const FIRST_POINT_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// A pass over a disk whose changes are not known, before a cut: 16 TiB at 400 MB/s.
 /// It ends with its connection, which is given up much sooner.
 pub const WHOLE_PASS_WITHIN: Duration = Duration::from_secs(12 * 60 * 60);

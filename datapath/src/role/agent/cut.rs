@@ -7,7 +7,7 @@ use super::order::{CutLabel, LaneHandle, Order, Report};
 use crate::limits;
 use crate::quiesce::{Consistency, Hooks, Occasion, Running};
 use crate::role::table::Table;
-use crate::role::{CutAction, CutEvent, MachineCut};
+use crate::role::{CutAction, CutEvent, Disk, MachineCut};
 use crate::unit::{Chain, Epoch};
 use crate::wire::{self, CutKind};
 
@@ -412,11 +412,9 @@ impl Driver<'_> {
             self.settled = None;
         }
         let label = self.label.clone();
-        if self.lanes.iter().all(|lane| lane.order(Order::Close(label.clone()))) {
-            self.await_points(state)
-        } else {
-            CutEvent::DiskLost
-        }
+        // Each of them, also behind one that is gone: none is left holding its changes.
+        let taken = self.lanes.iter().filter(|lane| lane.order(Order::Close(label.clone()))).count();
+        if taken == self.lanes.len() { self.await_points(state) } else { CutEvent::DiskLost }
     }
 
     /// Waits for the points of all disks; while the machine is frozen for good
@@ -451,7 +449,9 @@ impl Driver<'_> {
     /// a target has not answered in time.
     fn fence_all(&mut self) -> Option<CutEvent> {
         let until = Instant::now() + limits::POINT_WITHIN;
-        let mut missing: Vec<_> = self.lanes.iter().filter(|lane| lane.order(Order::Fence)).collect();
+        // One that takes no order has no fence, unless it has ended by it.
+        let is_open = |lane: &&&LaneHandle| lane.order(Order::Fence) || lane.state() != Disk::Fenced;
+        let mut missing: Vec<_> = self.lanes.iter().filter(is_open).collect();
         while !missing.is_empty() && Instant::now() < until {
             missing.retain(|lane| match lane.report(POLL) {
                 Some(Report::Fenced) => false,

@@ -137,20 +137,19 @@ impl Session {
     /// Waits for one answer. Whoever stops waiting may wait again.
     pub(super) async fn wait(&mut self) -> Result<(), Error> {
         let answer = self.answers.recv().await.unwrap_or(Err(Error::Stopped))?;
-        self.file(answer);
-        Ok(())
+        self.file(answer)
     }
 
     /// Takes the answers that are there.
     pub(super) fn look(&mut self) -> Result<(), Error> {
         while let Ok(answer) = self.answers.try_recv() {
             let answer = answer?;
-            self.file(answer);
+            self.file(answer)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, answer: Answer) {
+    fn file(&mut self, answer: Answer) -> Result<(), Error> {
         match answer {
             Answer::Received(epoch, number) => {
                 while self.unreceived.front().is_some_and(|first| *first <= (epoch, number)) {
@@ -158,10 +157,17 @@ impl Session {
                 }
             }
             Answer::Durable(epoch, number) => self.durable = Some((epoch, number)),
-            Answer::Want(extent, wanted) => self.wants.push_back((extent, wanted)),
+            Answer::Want(extent, wanted) if self.wants.len() < limits::OFFERS_IN_FLIGHT => {
+                self.wants.push_back((extent, wanted));
+            }
+            Answer::Want(..) => {
+                let (peer, what) = ("the target".to_owned(), "more answers than there were offers");
+                return Err(Error::OutOfPlace { peer, what });
+            }
             Answer::Point(point) => self.points.push_back(point),
             Answer::Fenced => self.fenced = true,
         }
+        Ok(())
     }
 
     pub(super) async fn close(&self) {

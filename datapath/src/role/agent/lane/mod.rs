@@ -337,7 +337,8 @@ impl Lane {
         };
         *failures = 0;
         let mut work = self.work(session, &protecting)?;
-        let event = if protecting.synchronize { DiskEvent::WelcomedAnew } else { DiskEvent::Welcomed };
+        let is_anew = protecting.synchronize || self.has_lost_points(&protecting);
+        let event = if is_anew { DiskEvent::WelcomedAnew } else { DiskEvent::Welcomed };
         let actions = self.happened(event);
         self.welcomed(&protecting);
         if actions.contains(&DiskAction::SendFence) {
@@ -348,6 +349,21 @@ impl Lane {
         }
         work.session.close().await;
         Ok(())
+    }
+
+    /// Whether the target has not the points any more for which changes were
+    /// forgotten: it and its journal were taken back to an earlier state.
+    fn has_lost_points(&self, protecting: &Protecting) -> bool {
+        let (position, newest) = self.end.note(|status| (status.position, status.newest));
+        let is_same = position.is_some_and(|known| known.generation == protecting.position.generation);
+        let is_lost = is_same && newest.map(|point| point.epoch) > protecting.newest;
+        if is_lost {
+            (self.observe)(News::Alarm(
+                "its target has lost points that it had confirmed: it and its journal were taken back to an \
+                 earlier state; the disk is compared as a whole",
+            ));
+        }
+        is_lost
     }
 
     /// What the target is told of the disk.

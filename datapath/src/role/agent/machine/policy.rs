@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::settings::PointSettings;
+use crate::limits;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub(super) struct Policy {
     app: Option<Timer>,
     /// Disks wait for the first point since they were compared.
     is_first_due: bool,
+    /// It is not tried again before, so that a machine that cannot be cut is not
+    /// frozen time and again.
+    first_after: Instant,
 }
 
 #[derive(Debug)]
@@ -53,6 +57,7 @@ impl Policy {
             crash: points.crash_every.map(timer),
             app: points.app_every.filter(|_| has_hooks).map(timer),
             is_first_due: false,
+            first_after: now,
         }
     }
 
@@ -71,7 +76,10 @@ impl Policy {
 
     /// What is due now, if anything is; `is_ready`: whether all disks are.
     pub(super) fn due(&mut self, now: Instant, is_ready: bool) -> Option<Due> {
-        let first = is_ready && std::mem::take(&mut self.is_first_due);
+        let first = is_ready && now >= self.first_after && std::mem::take(&mut self.is_first_due);
+        if first {
+            self.first_after = now + limits::FIRST_POINT_AGAIN_AFTER;
+        }
         let crash = self.crash.as_mut().is_some_and(|timer| timer.strikes(now));
         let app = self.app.as_mut().is_some_and(|timer| timer.strikes(now));
         match (is_ready, app, crash || first) {
@@ -111,6 +119,17 @@ mod tests {
         policy.was_cut(start + 19 * MINUTE);
         assert_eq!(policy.due(start + 20 * MINUTE, true), None);
         assert_eq!(policy.due(start + 24 * MINUTE, true), Some(Due::Crash));
+    }
+
+    #[test]
+    fn a_first_point_that_fails_is_not_tried_at_once() {
+        let start = Instant::now();
+        let mut policy = Policy::new(points(), false, start);
+        policy.is_comparing();
+        assert_eq!(policy.due(start, true), Some(Due::Crash));
+        policy.is_comparing();
+        assert_eq!(policy.due(start + limits::FIRST_POINT_AGAIN_AFTER / 2, true), None);
+        assert_eq!(policy.due(start + limits::FIRST_POINT_AGAIN_AFTER, true), Some(Due::Crash));
     }
 
     #[test]
