@@ -160,7 +160,9 @@ impl MachineHandle {
     /// Says what changed.
     ///
     /// # Errors
-    /// [`MachineError`]; then everything is as it was.
+    /// [`MachineError`]. Where a setting may not change, everything is as it was;
+    /// where a disk cannot be taken up, the others go on, and there is no cut
+    /// without it until it is, or is no longer asked for.
     pub fn reload(&self, settings: MachineSettings) -> Result<Vec<String>, MachineError> {
         self.ask(|answer| Command::Reload { settings: Box::new(settings), answer })
     }

@@ -289,6 +289,14 @@ impl Machine {
         if self.disks.is_empty() {
             return Some("no disk is protected".to_owned());
         }
+        // One that a reload could not take up: a point without it is none of the machine.
+        let is_here = |name: &String| self.disks.iter().any(|disk| disk.settings.name == *name);
+        if let Some(missing) = self.common.settings.disks.iter().find(|wanted| !is_here(&wanted.name)) {
+            return Some(format!(
+                "disk {} could not be taken up; `failback agent reload` tries again",
+                missing.name
+            ));
+        }
         let disk = self.disks.iter().find(|disk| disk.state() != Disk::Protecting)?;
         let status = disk.lane_status();
         let more = status.reason.or(status.trouble).map(|more| format!(" ({more})")).unwrap_or_default();
