@@ -23,7 +23,9 @@ pub enum Disk {
     CuttingForGood,
     /// The final cut is sent, and nothing after it.
     AwaitingFinalPoint,
-    /// The final point exists; the target is asked to take nothing more.
+    /// The final point exists; other disks of the machine may wait for theirs.
+    FinalPoint,
+    /// All disks have it; the target is asked to take nothing more.
     Fencing,
     /// The target takes nothing more. The end.
     Fenced,
@@ -158,6 +160,7 @@ impl Table for Disk {
         Self::AwaitingPoint,
         Self::CuttingForGood,
         Self::AwaitingFinalPoint,
+        Self::FinalPoint,
         Self::Fencing,
         Self::Fenced,
         Self::Relocated,
@@ -210,6 +213,7 @@ impl Disk {
             Self::AwaitingPoint => "awaiting-point",
             Self::CuttingForGood => "cutting-for-good",
             Self::AwaitingFinalPoint => "awaiting-final-point",
+            Self::FinalPoint => "final-point",
             Self::Fencing => "fencing",
             Self::Fenced => "fenced",
             Self::Relocated => "relocated",
@@ -270,7 +274,8 @@ impl Disk {
             On::FenceMade => {
                 Step::to(Self::Fenced, &[Do::HangUp, Do::GiveBack, Do::VoidCut, Do::TellLost, Do::Alarm])
             }
-            On::Lost if self == Self::Fencing => Step::to(Self::Fencing, &[Do::Reconnect]),
+            // Nothing is under way any more, and the machine stays frozen.
+            On::Lost if matches!(self, Self::FinalPoint | Self::Fencing) => Step::to(self, &[Do::Reconnect]),
             On::Lost if self.is_cut_open() => {
                 Step::to(self.cut_off(), &[Do::GiveBack, Do::VoidCut, Do::TellLost, Do::Reconnect])
             }
@@ -321,10 +326,10 @@ impl Disk {
             (Self::AwaitingPoint, On::PointMade) => Step::to(Self::Protecting, &[Do::Forget, Do::TellPoint]),
             (Self::CuttingForGood, On::CutHeld) => Step::to(Self::AwaitingFinalPoint, &[Do::SendCut]),
             (Self::AwaitingFinalPoint, On::PointMade) => {
-                Step::to(Self::AwaitingFinalPoint, &[Do::Forget, Do::TellPoint])
+                Step::to(Self::FinalPoint, &[Do::Forget, Do::TellPoint])
             }
-            (Self::AwaitingFinalPoint, On::FinalOnAll) => Step::to(Self::Fencing, &[Do::SendFence]),
-            (Self::CuttingForGood | Self::AwaitingFinalPoint, On::ThawedEarly) => {
+            (Self::FinalPoint, On::FinalOnAll) => Step::to(Self::Fencing, &[Do::SendFence]),
+            (Self::CuttingForGood | Self::AwaitingFinalPoint | Self::FinalPoint, On::ThawedEarly) => {
                 Step::to(Self::Protecting, &[Do::VoidCut, Do::SendChanges, Do::Alarm])
             }
             (Self::Fencing, On::Welcomed) => Step::to(Self::Fencing, &[Do::SendFence]),

@@ -67,8 +67,7 @@ impl Lane {
 
     /// The epoch before the open one: the final point.
     fn final_epoch(&self, work: &Work) -> Option<Epoch> {
-        let is_final = self.state == Disk::AwaitingFinalPoint && self.awaiting.is_none();
-        is_final.then(|| Epoch(work.outbox.epoch().0.saturating_sub(1)))
+        (self.state == Disk::FinalPoint).then(|| Epoch(work.outbox.epoch().0.saturating_sub(1)))
     }
 
     /// Reads what is left while the machine is frozen. One that is frozen for good
@@ -137,7 +136,7 @@ impl Lane {
     /// What was drained for the cut is dirty again; the epoch goes on.
     fn void(&mut self, work: &mut Work) {
         let event = match self.state {
-            Disk::CuttingForGood | Disk::AwaitingFinalPoint => DiskEvent::ThawedEarly,
+            Disk::CuttingForGood | Disk::AwaitingFinalPoint | Disk::FinalPoint => DiskEvent::ThawedEarly,
             _ => DiskEvent::CutVoid,
         };
         if self.happened(event).contains(&DiskAction::VoidCut) {

@@ -305,7 +305,17 @@ impl Lane {
                     self.end.tell(Report::Resynchronizing);
                     return;
                 }
-                Some(Order::Void) => self.end.tell(Report::Voided),
+                // Sent by the table as soon as there is a connection.
+                Some(Order::Fence) if self.state == Disk::FinalPoint => {
+                    self.happened(DiskEvent::FinalOnAll);
+                }
+                Some(Order::Void) => {
+                    if self.state == Disk::FinalPoint {
+                        self.happened(DiskEvent::ThawedEarly);
+                        self.happened(DiskEvent::Lost);
+                    }
+                    self.end.tell(Report::Voided);
+                }
                 Some(_) => self.end.tell(Report::Declined),
                 None => return tokio::time::sleep_until(until).await,
             }
