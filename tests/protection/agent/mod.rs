@@ -9,7 +9,8 @@ use std::thread;
 
 use serde_json::Value;
 
-use self::place::{Disk, LONG, Mounted, Place};
+use self::place::{Disk, Mounted, Place};
+use super::rig::{LONG, failback, path_text};
 use crate::fixture::Need::{LoopDevices, Program, Tracking};
 use crate::fixture::{Running, need, program, run};
 
@@ -96,6 +97,21 @@ fn a_machine_is_protected_while_it_writes_and_taken_home() {
     ends(&place, agent);
 }
 
+/// A machine with one disk and its first point: place, disk, home and agent, of
+/// which the last goes first. Its settings begin with `settings`.
+fn protected(settings: &str) -> (Place, Disk, Running, Running) {
+    let mut place = Place::new();
+    let disk = place.disk("root");
+    let home = place.home(&[&disk]);
+    place.settings(&[&disk], "");
+    let written = fs::read_to_string(place.config()).expect("it was written");
+    place.scratch.file("agent.toml", format!("{settings}{written}"));
+    let agent = place.start();
+    place.reaches("protecting");
+    place.cut(&[]);
+    (place, disk, home, agent)
+}
+
 /// Ends an agent in order, takes away what it left, and sees that it is gone.
 fn ends(place: &Place, agent: Running) {
     place.agent(&["uninstall"]).expect_code(3);
@@ -105,7 +121,7 @@ fn ends(place: &Place, agent: Running) {
     assert!(!place.scratch.path("machine").exists(), "state is left");
     let pins = fs::read_dir(place.scratch.path("bpf")).expect("the folder is the test's").count();
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts are listed");
-    assert!(pins == 0 && !mounts.contains(place::text_of(&place.scratch.path("bpf"))), "pins are left");
+    assert!(pins == 0 && !mounts.contains(path_text(&place.scratch.path("bpf"))), "pins are left");
 }
 
 #[test]
@@ -121,7 +137,7 @@ fn an_agent_that_is_killed_goes_on_where_it_was() {
     place.reaches("protecting");
     place.cut(&[]);
     let config = place.config();
-    let second = place::failback(&["agent", "run", "--rehearse", "--config", place::text_of(&config)]);
+    let second = failback(&["agent", "run", "--rehearse", "--config", path_text(&config)]);
     assert!(second.expect_code(3).stderr.contains("running agent"));
     for round in 2..5 {
         filesystem.write("at work", 50, round);
@@ -170,13 +186,7 @@ fn what_is_added_comes_and_what_is_taken_out_goes_by_reload() {
 #[test]
 fn on_another_machine_nothing_is_sent_until_somebody_says_so() {
     let Some(()) = able() else { return };
-    let mut place = Place::new();
-    let disk = place.disk("root");
-    let _home = place.home(&[&disk]);
-    place.settings(&[&disk], "");
-    let agent = place.start();
-    place.reaches("protecting");
-    place.cut(&[]);
+    let (place, _disk, _home, agent) = protected("");
     agent.kill();
     let binding = place.scratch.path("machine").join("binding.json");
     let mut bound: Value =
@@ -245,15 +255,7 @@ fn a_machine_whose_agent_dies_while_it_is_frozen_is_thawed_by_the_next() {
 #[test]
 fn marks_that_are_gone_are_a_doubt_that_waits_for_a_person_where_that_is_wanted() {
     let Some(()) = need(&[LoopDevices, Tracking]) else { return };
-    let mut place = Place::new();
-    let disk = place.disk("root");
-    let _home = place.home(&[&disk]);
-    place.settings(&[&disk], "");
-    let config = fs::read_to_string(place.config()).expect("it was written");
-    place.scratch.file("agent.toml", format!("on-doubt = \"stop\"\n{config}"));
-    let agent = place.start();
-    place.reaches("protecting");
-    place.cut(&[]);
+    let (place, _disk, _home, agent) = protected("on-doubt = \"stop\"\n");
     agent.kill();
     for pin in fs::read_dir(place.scratch.path("bpf/failback/root")).expect("it is pinned").flatten() {
         fs::remove_file(pin.path()).expect("a pin can be removed");
@@ -273,13 +275,7 @@ fn marks_that_are_gone_are_a_doubt_that_waits_for_a_person_where_that_is_wanted(
 #[test]
 fn a_disk_that_grows_is_refused_with_what_to_do() {
     let Some(()) = need(&[LoopDevices, Tracking]) else { return };
-    let mut place = Place::new();
-    let disk = place.disk("root");
-    let _home = place.home(&[&disk]);
-    place.settings(&[&disk], "");
-    let agent = place.start();
-    place.reaches("protecting");
-    place.cut(&[]);
+    let (place, disk, _home, agent) = protected("");
     let file = fs::File::options().write(true).open(place.scratch.path("root-source"));
     file.and_then(|file| file.set_len(48 << 20)).expect("it can grow");
     run(program("losetup").arg("--set-capacity").arg(disk.source.path()));

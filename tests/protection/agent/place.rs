@@ -1,15 +1,13 @@
 //! A machine with a master target on one host, each as a process of its own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::super::rig::{LONG, failback, path_text};
 use crate::fixture::{LoopDevice, Mount, Outcome, Running, Scratch, binary, program, run, supervised};
-
-/// Long enough for a busy machine.
-pub const LONG: Duration = Duration::from_secs(120);
 
 /// Where both keep what they keep.
 pub struct Place {
@@ -57,8 +55,8 @@ impl Place {
         });
         if self.address.is_empty() {
             let (token, home) = (self.scratch.path("token"), self.scratch.path("home"));
-            let pair = ["pair", "--address", &address, "--state", text_of(&home)];
-            failback(&[&pair[..], &["--output", text_of(&token)]].concat()).expect_success();
+            let pair = ["pair", "--address", &address, "--state", path_text(&home)];
+            failback(&[&pair[..], &["--output", path_text(&token)]].concat()).expect_success();
         }
         self.address = address;
         running
@@ -100,7 +98,7 @@ impl Place {
     /// `failback agent ARGUMENTS`.
     pub fn agent(&self, arguments: &[&str]) -> Outcome {
         let config = self.config();
-        failback(&[&["agent"], arguments, &["--json", "--config", text_of(&config)]].concat())
+        failback(&[&["agent"], arguments, &["--json", "--config", path_text(&config)]].concat())
     }
 
     pub fn status(&self) -> Value {
@@ -139,7 +137,7 @@ impl Place {
         let file = self.scratch.path(&format!("{}-{epoch}", disk.name));
         let (pair, epoch) = (format!("web/{}", disk.name), epoch.to_string());
         let retention = self.scratch.path("retention");
-        let copy = ["points", "copy", &pair, &epoch, text_of(&file), "--retention", text_of(&retention)];
+        let copy = ["points", "copy", &pair, &epoch, path_text(&file), "--retention", path_text(&retention)];
         failback(&copy).expect_success();
         fs::read(file).expect("it was made")
     }
@@ -182,12 +180,4 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = program("fsfreeze").arg("--unfreeze").arg(self.0.point()).output();
     }
-}
-
-pub fn failback(arguments: &[&str]) -> Outcome {
-    Running::start(supervised(binary()).args(arguments)).finish(LONG)
-}
-
-pub fn text_of(path: &Path) -> &str {
-    path.to_str().expect("paths of tests are ASCII")
 }
