@@ -22,6 +22,16 @@ impl From<Error> for LandingError {
     }
 }
 
+impl From<CutKind> for PointKind {
+    fn from(kind: CutKind) -> Self {
+        match kind {
+            CutKind::Crash => Self::Crash,
+            CutKind::App => Self::App,
+            CutKind::Final => Self::Final,
+        }
+    }
+}
+
 /// What the clocks of this host were last found to agree on. There is one wall
 /// clock for all journals, and one that is opened anew has seen none of its jumps.
 #[derive(Clone, Default)]
@@ -171,11 +181,7 @@ impl<B: Blocks + 'static, V: Volume> Landing for Kept<B, V> {
             deltas: cut.deltas,
             manifest: cut.manifest,
             chain: cut.chain,
-            kind: match cut.kind {
-                CutKind::Crash => PointKind::Crash,
-                CutKind::App => PointKind::App,
-                CutKind::Final => PointKind::Final,
-            },
+            kind: cut.kind.into(),
             name: cut.name.clone(),
             machine_cut: Some(cut.machine_cut),
             chunks,

@@ -1,7 +1,7 @@
 //! What a running master target tells: lines for people, events for machines.
 
+use failback_datapath::journal::PointKind;
 use failback_datapath::role::master_target::Notice;
-use failback_datapath::wire::CutKind;
 use serde_json::json;
 
 use crate::output::Output;
@@ -21,11 +21,7 @@ pub fn tell(output: &Output, notice: &Notice) {
             || json!({"event": "state", "pair": pair.to_string(), "state": format!("{state:?}")}),
         ),
         Notice::Made { pair, epoch, kind, name, machine_cut } => {
-            let promise = match kind {
-                CutKind::Crash => "crash-consistent",
-                CutKind::App => "app-consistent",
-                CutKind::Final => "final",
-            };
+            let promise = PointKind::from(*kind);
             let named = if name.is_empty() { String::new() } else { format!(" {name:?}") };
             output.line(&format!("{pair}: point {epoch}{named}, {promise}"), || {
                 json!({
