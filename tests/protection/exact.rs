@@ -131,7 +131,7 @@ fn file_in(kind: &'static str, disk_bytes: u64) {
     let writers = [writer];
     cut_while_written(&rig, &names(), &writers);
     let [history] = writers.map(Writer::stop);
-    drop(filesystem);
+    filesystem.unmount();
     ends.finish(&rig);
     for point in rig.points("data") {
         let verdict = judge_file(&rig, &point, &history, kind);

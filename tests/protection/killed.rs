@@ -148,7 +148,7 @@ fn an_agent_killed_or_stopped_within_a_freeze_leaves_nothing_frozen() {
         ends.agent().signal(Signal::SIGCONT);
     });
     let history = writer.stop();
-    drop(filesystem);
+    filesystem.unmount();
     ends.finish(&rig);
     println!("{} writes, {} points", history.len(), rig.points("data").len());
 }

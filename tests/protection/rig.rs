@@ -365,13 +365,19 @@ impl Filesystem {
         let mount = Some(Mount::new(device, &point, ""));
         Self { mount, point }
     }
+
+    /// Unmounts it, whatever cuts are made meanwhile. What is on the disk then stays.
+    pub fn unmount(mut self) {
+        self.mount.take().expect("it is mounted").unmount();
+    }
 }
 
 impl Drop for Filesystem {
     fn drop(&mut self) {
+        let Some(mount) = self.mount.take() else { return };
         // Unmounted while it is frozen it would stay so, out of everybody's reach.
         let _ = program("fsfreeze").arg("--unfreeze").arg(&self.point).output();
-        drop(self.mount.take());
+        drop(mount);
     }
 }
 
