@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use failback_datapath::delta::DigestAlgorithm;
 use failback_datapath::disk::attach::{self, Options};
-use failback_datapath::disk::{self, Purpose, RingDisk, image};
+use failback_datapath::disk::{self, Purpose, RingDisk, WriteMark, image};
 use failback_datapath::journal::{Directory, Pair, PairState, SecretKey};
 use failback_datapath::landing::replica::Replica;
 use failback_datapath::unit::{ChunkSize, Generation};
@@ -95,6 +95,7 @@ impl Field {
             state: PairState::Initial,
             pins: std::collections::BTreeSet::new(),
             segment_bytes: Pair::SEGMENT_BYTES,
+            target_writes: WriteMark::default(),
         }
     }
 }

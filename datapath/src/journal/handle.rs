@@ -251,7 +251,9 @@ impl<V: Volume> Journal<V> {
     /// In a first synchronization nobody needs what landed but for its digests.
     async fn take_in_first_digests(&mut self) -> Result<(), Error> {
         let mut update = self.digests.update(&self.files)?;
-        self.open.drain(&self.files, async |entry| update.put(&entry).await).await?;
+        self.open
+            .drain(&self.files, async |entry| update.put(u64::from(entry.chunk), entry.new).await)
+            .await?;
         update.end().await?;
         self.digests.flush().await
     }

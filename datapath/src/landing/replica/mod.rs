@@ -22,6 +22,7 @@
 //! opening it anew finds out what happened, as after a crash.
 
 mod error;
+mod foreign;
 mod land;
 mod offer;
 mod open;
@@ -39,6 +40,7 @@ use std::rc::Rc;
 use roaring::RoaringBitmap;
 
 pub use error::Error;
+pub use foreign::{ForeignWrites, OnForeignWrites};
 pub use point::Cut;
 
 use crate::delta::Manifest;

@@ -323,7 +323,8 @@ impl<L: Landing> Session<'_, L> {
             let landed = self.landing.checkpoint().await;
             self.checked(landed, PairEvent::DeltaOutOfPlace)?;
         }
-        Ok(())
+        let left = self.landing.leave().await;
+        self.checked(left, PairEvent::DeltaOutOfPlace)
     }
 
     /// Turns an error of the landing into what it means for the pair.
