@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use roaring::RoaringBitmap;
 
-use super::land::{narrow, runs};
+use super::keep::runs;
+use super::land::narrow;
 use super::reading::Reading;
 use super::{Error, Replica};
 use crate::disk::Blocks;

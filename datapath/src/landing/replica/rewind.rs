@@ -98,7 +98,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     async fn rewind_to(&mut self, to: Epoch) -> Result<(), Error> {
         self.journal.point(to)?;
         self.check_untouched().await?;
-        self.overwrites.settle().await?;
+        self.in_hand.settle().await?;
         let changed = self.journal.chunks_since(to).await?;
         let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
         self.journal.ensure_room(first_touches)?;
@@ -232,7 +232,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         let Some(newest) = newest else {
             return Err(self.refuse("going back", "there is no point to go back to"));
         };
-        self.overwrites.settle().await?;
+        self.in_hand.settle().await?;
         if self.is_fresh() && self.state() == PairState::Resyncing {
             return self.enter(PairState::Protected).await;
         }
