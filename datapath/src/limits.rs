@@ -240,13 +240,20 @@ pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);
 /// writes out and may freeze for as long as the budget of a cut.
 pub const FIRST_POINT_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// A pass over a disk whose changes are not known, before a cut: 16 TiB at 400 MB/s.
-/// It ends with its connection, which is given up much sooner.
-pub const WHOLE_PASS_WITHIN: Duration = Duration::from_secs(12 * 60 * 60);
+/// Chunks of a disk without tracking whose digests are held in memory, 17 bytes
+/// each: with chunks of 4 KiB they are 2 GiB, which is more than is read in a freeze.
+pub const DIGESTS_HELD_MAX: u64 = 512 << 10;
 
-/// What a pass over a whole disk may take to be repeated while the machine is
-/// frozen; half of it is what it took before: less than the usual budget.
-pub const CUT_READS_WITHIN: Duration = Duration::from_millis(800);
+/// What a disk without tracking reads at one go before it looks for orders: a
+/// round trip for each costs little, and it takes a second where reads are slow.
+pub const PASS_SLICE_BYTES: u64 = 16 << 20;
+
+/// A pass over a disk without tracking comes after four times as long as the one
+/// before took, but no later than this: about once for each point.
+pub const PASS_AGAIN_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// No cut waits longer for a disk that it can do without.
+pub const LEFT_OUT_AFTER: Duration = Duration::from_secs(2);
 
 /// A target makes its point within this time, or the point is not one of the machine.
 pub const POINT_WITHIN: Duration = Duration::from_secs(120);

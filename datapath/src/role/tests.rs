@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod driven;
+mod untracked;
 
 /// Writes what the tables say now instead of comparing.
 const BLESS: &str = "FAILBACK_BLESS";

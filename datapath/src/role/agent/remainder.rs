@@ -1,6 +1,6 @@
 //! What one disk of a frozen machine still had to read.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::reserve::{Block, Reserve};
@@ -12,7 +12,8 @@ pub(super) struct Remainder {
     reserve: Reserve,
     blocks: Vec<Block>,
     chunk_bytes: usize,
-    places: BTreeMap<u64, Place>,
+    /// Room for all there can be, so that it never grows.
+    places: HashMap<u64, Place>,
 }
 
 /// Where a chunk lies.
@@ -29,11 +30,22 @@ impl Remainder {
     /// Nothing yet, with room for as much as the machine's reserve holds.
     pub(super) fn new(chunk: ChunkSize, reserve: Reserve) -> Self {
         let chunk_bytes = to_usize(u64::from(chunk.bytes()));
-        Self { reserve, blocks: Vec::new(), chunk_bytes, places: BTreeMap::new() }
+        let most = to_usize(reserve.bytes());
+        let blocks = Vec::with_capacity(most / to_usize(u64::from(limits::WINDOW_BYTES)));
+        Self { reserve, blocks, chunk_bytes, places: HashMap::with_capacity(most / chunk_bytes) }
     }
 
     fn per_block(&self) -> usize {
         to_usize(u64::from(limits::WINDOW_BYTES)) / self.chunk_bytes
+    }
+
+    /// Whether a version of a chunk is in it.
+    pub(super) fn holds(&self, chunk: u64) -> bool {
+        self.places.contains_key(&chunk)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
     /// Whether so many chunks besides those in it find room, as far as can be
@@ -65,7 +77,9 @@ impl Remainder {
 
     /// Its chunks in order.
     pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.places.iter().map(|(chunk, place)| (*chunk, &self.blocks[place.block][place.range.clone()]))
+        let mut chunks: Vec<_> = self.places.iter().collect();
+        chunks.sort_unstable_by_key(|(chunk, _)| **chunk);
+        chunks.into_iter().map(|(chunk, place)| (*chunk, &self.blocks[place.block][place.range.clone()]))
     }
 
     /// Gives its memory back.

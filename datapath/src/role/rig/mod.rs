@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use model::{Model, SharedModel};
-pub use source::{SharedSource, TestFreezer, Writer};
+pub use source::{Both, SharedSource, TestFreezer, Writer};
 
 use super::agent::{
     CutLabel, CutPlan, Freezer, Lane, LaneHandle, LaneSettings, LaneStatus, News, OnDoubt, Outcome, Reserve,
@@ -19,8 +19,9 @@ use super::agent::{
 use super::master_target::{MasterTarget, Notice, PairName, Pairs};
 use super::{Disk, Pair, Reason};
 use crate::disk::{Purpose, open};
-use crate::pipeline::{Cancel, Compression, DigestAlgorithm, Load};
+use crate::pipeline::{Cancel, Compression, DigestAlgorithm, Load, LoadLimits};
 use crate::ring;
+use crate::track::{ChangeSource, DigestOnly};
 use crate::unit::{ChunkSize, SectorSize};
 use crate::wire::identity::Identity;
 use crate::wire::peers::{Address, KnownPeers, Peer};
@@ -70,6 +71,18 @@ impl Rig {
 
     /// Starts an agent that stands at `state`.
     pub fn agent(&self, state: Disk) -> Agent {
+        self.start(state, Box::new(self.source.changes()), LoadLimits::default())
+    }
+
+    /// Starts an agent that does not know what changes, and reads no faster than
+    /// so many bytes a second.
+    pub fn untracked_agent(&self, read_bytes_per_second: Option<u64>) -> Agent {
+        let limits = LoadLimits { read_bytes_per_second, ..LoadLimits::default() };
+        let changes = DigestOnly::new(self.source.changes().geometry());
+        self.start(Disk::ResyncRequired(Reason::Initial), Box::new(changes), limits)
+    }
+
+    fn start(&self, state: Disk, changes: Box<dyn ChangeSource + Send>, limits: LoadLimits) -> Agent {
         let disk =
             Arc::new(open(&self.directory.path().join("sda"), Purpose::Source { live: true }).unwrap());
         let protect = Protect {
@@ -88,7 +101,7 @@ impl Rig {
             remote: self.remote.clone(),
             protect,
             compression: Compression::Lz4,
-            load: Load::default(),
+            load: Load::new(limits),
             cycle: Duration::from_millis(5),
             reserve: Reserve::new(4 << 20),
             on_doubt: OnDoubt::Resync,
@@ -100,7 +113,6 @@ impl Rig {
                 heard.lock().unwrap().push(error.to_string());
             }
         };
-        let changes = Box::new(self.source.changes());
         let (lane, handle) = Lane::new(settings, disk, changes, LaneStatus::at(state), observe);
         let cancel = Cancel::default();
         let stop = cancel.clone();

@@ -209,6 +209,32 @@ impl Drop for TestFreezer {
     }
 }
 
+/// Stops the writers of two sources at once.
+pub struct Both(pub TestFreezer, pub TestFreezer);
+
+impl Freezer for Both {
+    fn prepare(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, hold: bool) -> Result<Instant, String> {
+        let begun = self.0.freeze(hold)?;
+        self.1.freeze(hold).map(|_| begun)
+    }
+
+    fn holds(&mut self) -> bool {
+        self.0.holds() && self.1.holds()
+    }
+
+    fn thaw(&mut self) -> bool {
+        self.0.thaw() & self.1.thaw()
+    }
+
+    fn power_off(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// Writes at random places until it is dropped.
 pub struct Writer {
     stop: Arc<AtomicBool>,

@@ -57,6 +57,9 @@ pub fn cut_text(cut: &Value) -> String {
     if let Some(reason) = cut["reason"].as_str() {
         text.push_str(&format!("; not app-consistent: {reason}"));
     }
+    for left_out in cut["left_out"].as_array().into_iter().flatten() {
+        text.push_str(&format!("; without disk {}: {}", said(&left_out["disk"]), said(&left_out["reason"])));
+    }
     if cut["finished"] == true {
         let downtime = Duration::from_millis(number(&cut["downtime_ms"]));
         let downtime = humantime::format_duration(downtime);

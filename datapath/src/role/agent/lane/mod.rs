@@ -13,6 +13,7 @@
 //! ```
 
 mod cutting;
+mod whole;
 mod work;
 
 use std::sync::Arc;
@@ -20,12 +21,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::whole::Whole;
 use super::order::{LaneEnd, LaneHandle, Order, Report, ends};
 use super::remainder::Remainder;
 use super::reserve::Reserve;
 use super::session::{Session, Welcome};
 use super::status::{Count, LaneStatus, NewestPoint};
-use crate::disk::WriteMark;
+use super::target_digests::TargetDigests;
 use crate::error::{Remediable, Remedy};
 use crate::limits;
 use crate::pipeline::{Cancel, Compression, Load};
@@ -103,20 +105,13 @@ pub struct Lane {
     /// Chunks that the target may hold already: offered, not sent.
     doubtful: ChunkSet,
     remainder: Remainder,
-    /// The last time that the whole disk was passed, where changes are not known.
-    pass: Option<Pass>,
+    /// Passes over the whole disk, where changes are not known.
+    whole: Whole,
     /// Why its marks would not outlive this agent; told once.
     unsafe_marks: Option<String>,
     /// A doubt that marking everything does not make good.
     changed: Option<Doubt>,
     observe: Box<dyn Fn(News<'_>) + Send>,
-}
-
-/// A pass over the whole disk of a source that does not know what changed.
-struct Pass {
-    /// What the disk had shown of its writes before the pass.
-    before: WriteMark,
-    took: Duration,
 }
 
 impl Lane {
@@ -131,6 +126,7 @@ impl Lane {
     ) -> (Self, LaneHandle) {
         let chunk = settings.protect.chunk;
         let state = status.state;
+        let known = TargetDigests::new(chunk, disk.size_bytes()).filter(|_| !changes.knows_changes());
         let (handle, end) = ends(&settings.protect.disk, disk.size_bytes(), !changes.knows_changes(), status);
         let lane = Self {
             remainder: Remainder::new(chunk, settings.reserve.clone()),
@@ -141,7 +137,7 @@ impl Lane {
             end,
             state,
             awaiting: None,
-            pass: None,
+            whole: Whole::new(known),
             unsafe_marks: None,
             changed: None,
             observe: Box::new(observe),
@@ -200,7 +196,7 @@ impl Lane {
         let chunk_bytes = u64::from(self.settings.protect.chunk.bytes());
         self.end.counters().add(Count::Repeated, under_way.len().saturating_mul(chunk_bytes));
         self.doubtful.insert_all(&under_way);
-        self.pass = None;
+        self.whole.forget();
     }
 
     /// What an error means for the disk.
@@ -269,7 +265,7 @@ impl Lane {
     }
 
     fn mark_all(&mut self) {
-        self.pass = None;
+        self.whole.forget();
         self.changed = self.changes.mark_all().err();
     }
 
@@ -346,6 +342,7 @@ impl Lane {
             }
         };
         *failures = 0;
+        self.whole.forget();
         let mut work = self.work(session, &protecting)?;
         let is_anew = protecting.synchronize || self.has_lost_points(&protecting);
         let event = if is_anew { DiskEvent::WelcomedAnew } else { DiskEvent::Welcomed };
@@ -404,13 +401,6 @@ impl Lane {
     fn fenced(&mut self) {
         self.happened(DiskEvent::FenceMade);
         self.end.tell(Report::Fenced);
-    }
-
-    /// Whether what was read last is what the disk holds, or what has changed
-    /// since is marked.
-    fn is_exact(&self) -> bool {
-        self.changes.knows_changes()
-            || self.pass.as_ref().is_some_and(|pass| self.disk.is_unwritten_since(&pass.before))
     }
 }
 

@@ -9,6 +9,7 @@ use crossbeam_channel as commands;
 use super::error::MachineError;
 use super::protected::Protected;
 use super::settings::MachineSettings;
+use super::source::How;
 use super::status::{CutStatus, DiskStatus, MachineStatus, Nature, worst_lag_ms};
 use crate::limits;
 use crate::role::Disk;
@@ -49,6 +50,22 @@ impl ShownDisk {
     fn state(&self) -> Disk {
         self.handle.as_ref().map_or(self.last.state, |handle| handle.state())
     }
+
+    fn status(&self) -> LaneStatus {
+        self.handle.as_ref().map_or_else(|| self.last.clone(), |handle| handle.status())
+    }
+
+    /// Whether it may soon be ready for a cut, and is not yet.
+    fn is_on_its_way(&self) -> bool {
+        match self.state() {
+            Disk::Protecting => {
+                self.nature.tracking == How::Digest
+                    && !self.status().passes.is_some_and(|passes| passes.took_ms.is_some())
+            }
+            Disk::Fenced | Disk::Refused | Disk::Relocated => false,
+            _ => true,
+        }
+    }
 }
 
 impl Shown {
@@ -88,11 +105,7 @@ impl MachineHandle {
     #[must_use]
     pub fn status(&self) -> MachineStatus {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = |disk: &ShownDisk| {
-            let status = disk.handle.as_ref().map_or_else(|| disk.last.clone(), |handle| handle.status());
-            disk.nature.with(status)
-        };
-        let disks: Vec<DiskStatus> = shown.disks.iter().map(status).collect();
+        let disks: Vec<DiskStatus> = shown.disks.iter().map(|disk| disk.nature.with(disk.status())).collect();
         MachineStatus {
             machine: shown.machine.clone(),
             master_target: shown.master_target.clone(),
@@ -113,7 +126,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::NotNow`] where a disk is not ready.
     pub fn cut(&self, app: bool, name: &str) -> Result<CutStatus, MachineError> {
-        self.wait_until_ready();
+        self.wait_until_ready(false);
         self.ask(|answer| Command::Cut { app, name: name.to_owned(), answer })
     }
 
@@ -122,7 +135,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::NotNow`] where a disk is not ready.
     pub fn finish(&self, power_off: bool) -> Result<CutStatus, MachineError> {
-        self.wait_until_ready();
+        self.wait_until_ready(true);
         self.ask(|answer| Command::Finish { power_off, answer })
     }
 
@@ -167,17 +180,17 @@ impl MachineHandle {
         self.ask(|answer| Command::Reload { settings: Box::new(settings), answer })
     }
 
-    /// Waits for disks that are on their way to be ready, but not for long.
-    fn wait_until_ready(&self) {
+    /// Waits for disks that are on their way to be ready, but not for long, and
+    /// not for those that a cut can do without.
+    fn wait_until_ready(&self, is_final: bool) {
         let until = Instant::now() + READY_WITHIN;
         while Instant::now() < until {
             let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-            let states: Vec<Disk> = shown.disks.iter().map(ShownDisk::state).collect();
+            let has_tracked = shown.disks.iter().any(|disk| disk.nature.tracking == How::Ebpf);
+            let is_needed = |disk: &&ShownDisk| is_final || !has_tracked || disk.nature.tracking == How::Ebpf;
+            let waits = shown.disks.iter().filter(is_needed).any(ShownDisk::is_on_its_way);
             drop(shown);
-            let waits = |state: &Disk| {
-                !matches!(state, Disk::Protecting | Disk::Fenced | Disk::Refused | Disk::Relocated)
-            };
-            if !states.iter().any(waits) {
+            if !waits {
                 return;
             }
             thread::sleep(LOOKS_EVERY);
