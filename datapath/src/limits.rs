@@ -277,6 +277,26 @@ pub const SYNC_WAIT_MAX: Duration = Duration::from_secs(330);
 /// that; one that needs longer is stopped or gone.
 pub const WATCHDOG_GRACE: Duration = Duration::from_secs(2);
 
+/// Planning a freeze and writing out before it, with the answer of a watchdog
+/// that is late: nobody is stopped meanwhile.
+pub const FREEZE_PREPARED_WITHIN: Duration = Duration::from_secs(360);
+
+/// How much longer than the freeze itself the thread that holds it may take to
+/// answer: a watchdog that is lost, and a thaw by its record, are in it.
+pub const FREEZER_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A cut, or a finish, that has not come to its end by then never will: writing
+/// out, hooks, the longest freeze, points and fences take half an hour.
+pub const CUT_ANSWERED_WITHIN: Duration = Duration::from_secs(45 * 60);
+
+/// Any other order is done within this time, once it is begun: lanes end at once,
+/// and a disk is opened and tracked in seconds.
+pub const ORDER_ANSWERED_WITHIN: Duration = Duration::from_secs(120);
+
+/// A target is open within this time of its agent's greeting: what a crash has
+/// left in its journal is undone before, up to some gigabytes.
+pub const TARGET_OPENS_WITHIN: Duration = Duration::from_secs(30 * 60);
+
 /// Attempts to thaw one filesystem, whose device may fail for a moment.
 pub const THAW_ATTEMPTS: u32 = 5;
 

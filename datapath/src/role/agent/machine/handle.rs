@@ -127,7 +127,7 @@ impl MachineHandle {
     /// [`MachineError::NotNow`] where a disk is not ready.
     pub fn cut(&self, app: bool, name: &str) -> Result<CutStatus, MachineError> {
         self.wait_until_ready(false);
-        self.ask(|answer| Command::Cut { app, name: name.to_owned(), answer })
+        self.ask(limits::CUT_ANSWERED_WITHIN, |answer| Command::Cut { app, name: name.to_owned(), answer })
     }
 
     /// Makes the last point, after which the machine stays frozen, or is off.
@@ -136,7 +136,7 @@ impl MachineHandle {
     /// [`MachineError::NotNow`] where a disk is not ready.
     pub fn finish(&self, power_off: bool) -> Result<CutStatus, MachineError> {
         self.wait_until_ready(true);
-        self.ask(|answer| Command::Finish { power_off, answer })
+        self.ask(limits::CUT_ANSWERED_WITHIN, |answer| Command::Finish { power_off, answer })
     }
 
     /// Thaws the machine, whatever froze it. Works while a cut is being made, too.
@@ -144,7 +144,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::NotNow`] where nothing is frozen.
     pub fn thaw(&self) -> Result<Thaw, MachineError> {
-        if !self.freezer.clone().thaw() {
+        if !self.freezer.end().map_err(|silent| not_now(silent.to_string()))? {
             return Err(not_now("nothing is frozen by this agent"));
         }
         let is_fenced = |disk: &ShownDisk| matches!(disk.state(), Disk::Fencing | Disk::Fenced);
@@ -158,7 +158,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::Unknown`].
     pub fn resync(&self, disk: &str) -> Result<(), MachineError> {
-        self.ask(|answer| Command::Resync { disk: disk.to_owned(), answer })
+        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Resync { disk: disk.to_owned(), answer })
     }
 
     /// Takes away what is kept of a disk that is protected no more.
@@ -166,7 +166,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::InUse`], [`MachineError::Unknown`].
     pub fn remove(&self, disk: &str) -> Result<(), MachineError> {
-        self.ask(|answer| Command::Remove { disk: disk.to_owned(), answer })
+        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Remove { disk: disk.to_owned(), answer })
     }
 
     /// Goes on with other settings: disks come and go, the others do not notice.
@@ -177,7 +177,7 @@ impl MachineHandle {
     /// where a disk cannot be taken up, the others go on, and there is no cut
     /// without it until it is, or is no longer asked for.
     pub fn reload(&self, settings: MachineSettings) -> Result<Vec<String>, MachineError> {
-        self.ask(|answer| Command::Reload { settings: Box::new(settings), answer })
+        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Reload { settings: Box::new(settings), answer })
     }
 
     /// Waits for disks that are on their way to be ready, but not for long, and
@@ -197,13 +197,24 @@ impl MachineHandle {
         }
     }
 
-    fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, MachineError> {
+    fn ask<T>(
+        &self,
+        within: Duration,
+        command: impl FnOnce(Answer<T>) -> Command,
+    ) -> Result<T, MachineError> {
         let (answer, answered) = commands::bounded(1);
         self.commands
             .send_timeout(command(answer), TAKES_WITHIN)
             .map_err(|_| not_now("the agent is busy with a cut, or ends: try again later"))?;
-        // A cut takes as long as it takes; an agent that ends drops the answer.
-        answered.recv().unwrap_or_else(|_| Err(not_now("the agent has ended before it answered")))
+        answered.recv_timeout(within).unwrap_or_else(|error| {
+            Err(not_now(match error {
+                commands::RecvTimeoutError::Timeout => {
+                    "the agent has not answered, because a filesystem, a hook or a target hangs: see `agent status` \
+                     and the kernel's log; it may be done all the same"
+                }
+                commands::RecvTimeoutError::Disconnected => "the agent has ended before it answered",
+            }))
+        })
     }
 }
 

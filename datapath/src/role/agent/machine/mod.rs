@@ -47,12 +47,13 @@ use self::handle::{Command, SharedShown, Shown, not_now};
 use self::policy::{Due, Policy};
 use self::protected::{Common, Protected};
 use self::stored::{Stands, StateFolder};
-use super::freezer::{FreezerSettings, Standstill};
+use super::freezer::{FreezerSettings, Silent, Standstill};
 use super::{CutPlan, Freezer, LaneEnding, LaneHandle, LaneStatus, Order, Outcome, Reserve, cut_machine};
 use crate::limits;
 use crate::pipeline::{Cancel, Load};
 use crate::quiesce::{self, Occasion};
 use crate::role::{Disk, Reason};
+use crate::sys;
 use crate::telemetry::Notice;
 
 /// The agent of a machine.
@@ -88,7 +89,7 @@ impl Machine {
         let freezer = thawed_freezer(&settings, &*observe)?;
         let bound = Bound::find(&folder, &settings)?;
         let reserve = Reserve::new(settings.remainder_bytes);
-        if !reserve.is_locked() {
+        if !sys::lock_process() && !reserve.is_locked() {
             let text = "the memory for what is read while the machine is frozen is not locked \
                         (RLIMIT_MEMLOCK): a freeze under memory pressure may take its whole budget";
             observe(Event::Notice(Notice::new("unlocked-memory", text.to_owned())));
@@ -203,8 +204,9 @@ impl Machine {
 
     /// Starts lanes anew that have ended, notices a thaw, keeps what is to be kept.
     fn look_after(&mut self) {
+        // One that does not answer may hold it still.
         if let Some(name) = &self.held
-            && !self.freezer.holds()
+            && matches!(self.freezer.look(), Ok(false) | Err(Silent::Gone))
         {
             let occasion = self.occasion("final", name);
             self.held = None;
