@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod driven;
+mod finishing;
 mod untracked;
 
 /// Writes what the tables say now instead of comparing.

@@ -31,7 +31,9 @@ const MAY_LOCK: u64 = 1 << 14;
 fn may_lock_all() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_some_and(|bits| bits & MAY_LOCK != 0)
+    effective
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .is_some_and(|bits| bits & MAY_LOCK != 0)
 }
 
 #[cfg(test)]

@@ -123,13 +123,13 @@ pub(super) struct LaneEnd {
 }
 
 /// What both ends see.
-struct Known {
+pub(super) struct Known {
     status: Mutex<LaneStatus>,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Known {
-    fn status(&self) -> MutexGuard<'_, LaneStatus> {
+    pub(super) fn status(&self) -> MutexGuard<'_, LaneStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -156,6 +156,12 @@ impl LaneHandle {
     #[must_use]
     pub fn state(&self) -> Disk {
         self.known.status().state
+    }
+
+    /// What its target waits for, while it takes nothing in.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        self.known.status().waiting.clone()
     }
 
     /// All that is known of the disk.
@@ -209,6 +215,10 @@ impl LaneEnd {
     /// Changes what is known of the disk.
     pub(super) fn note<T>(&self, change: impl FnOnce(&mut LaneStatus) -> T) -> T {
         change(&mut self.known.status())
+    }
+
+    pub(super) fn known(&self) -> &Arc<Known> {
+        &self.known
     }
 
     pub(super) fn counters(&self) -> &Arc<Counters> {

@@ -17,6 +17,8 @@ pub struct LaneStatus {
     pub reason: Option<String>,
     /// What went wrong last and is being got over; nothing while all is well.
     pub trouble: Option<String>,
+    /// What the target waits for, while it takes nothing in.
+    pub waiting: Option<String>,
     /// Where the target stood when it was last heard of.
     pub position: Option<Position>,
     /// The newest point.
@@ -87,6 +89,7 @@ impl LaneStatus {
             state,
             reason: None,
             trouble: None,
+            waiting: None,
             position: None,
             newest: None,
             progress: None,

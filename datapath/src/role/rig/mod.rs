@@ -4,7 +4,7 @@
 mod model;
 mod source;
 
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -39,7 +39,11 @@ pub struct Rig {
     remote: Remote,
     stop: Cancel,
     server: Option<JoinHandle<()>>,
+    wires: Wires,
 }
+
+/// The connections that were accepted.
+type Wires = Arc<Mutex<Vec<TcpStream>>>;
 
 impl Rig {
     /// A source of `size_bytes` and an empty target.
@@ -64,14 +68,16 @@ impl Rig {
         let pairs = Pairs::new([(name, Pair::Corrupted)], move |notice| heard.lock().unwrap().push(notice));
         let stop = Cancel::default();
         let master = Arc::new(MasterTarget::new(model.clone(), pairs, stop.clone()));
-        let server = Some(serve(listener, master, settings, stop.clone()));
+        let wires = Wires::default();
+        let server = Some(serve(listener, master, settings, stop.clone(), Arc::clone(&wires)));
         let source = SharedSource::create(&directory.path().join("sda"), size_bytes, CHUNK);
-        Self { directory, source, model, notices, remote, stop, server }
+        Self { directory, source, model, notices, remote, stop, server, wires }
     }
 
     /// Starts an agent that stands at `state`.
     pub fn agent(&self, state: Disk) -> Agent {
-        self.start(state, Box::new(self.source.changes()), LoadLimits::default())
+        let changes = Box::new(self.source.changes());
+        self.start(state, changes, LoadLimits::default(), OnDoubt::Resync)
     }
 
     /// Starts an agent that does not know what changes, and reads no faster than
@@ -79,10 +85,29 @@ impl Rig {
     pub fn untracked_agent(&self, read_bytes_per_second: Option<u64>) -> Agent {
         let limits = LoadLimits { read_bytes_per_second, ..LoadLimits::default() };
         let changes = DigestOnly::new(self.source.changes().geometry());
-        self.start(Disk::ResyncRequired(Reason::Initial), Box::new(changes), limits)
+        let state = Disk::ResyncRequired(Reason::Initial);
+        self.start(state, Box::new(changes), limits, OnDoubt::Resync)
     }
 
-    fn start(&self, state: Disk, changes: Box<dyn ChangeSource + Send>, limits: LoadLimits) -> Agent {
+    /// Starts an agent that waits for a person after a doubt.
+    pub fn careful_agent(&self, state: Disk) -> Agent {
+        self.start(state, Box::new(self.source.changes()), LoadLimits::default(), OnDoubt::Stop)
+    }
+
+    /// Breaks the connections that there are.
+    pub fn cut_wires(&self) {
+        for wire in self.wires.lock().unwrap().drain(..) {
+            let _gone = wire.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn start(
+        &self,
+        state: Disk,
+        changes: Box<dyn ChangeSource + Send>,
+        limits: LoadLimits,
+        on_doubt: OnDoubt,
+    ) -> Agent {
         let disk =
             Arc::new(open(&self.directory.path().join("sda"), Purpose::Source { live: true }).unwrap());
         let protect = Protect {
@@ -96,6 +121,7 @@ impl Rig {
             digest: DigestAlgorithm::Xxh3,
             position: None,
             intent: Intent::Continue,
+            is_fenced: false,
         };
         let settings = LaneSettings {
             remote: self.remote.clone(),
@@ -104,7 +130,7 @@ impl Rig {
             load: Load::new(limits),
             cycle: Duration::from_millis(5),
             reserve: Reserve::new(4 << 20),
-            on_doubt: OnDoubt::Resync,
+            on_doubt,
         };
         let errors: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = Arc::clone(&errors);
@@ -137,6 +163,7 @@ fn serve(
     master: Arc<MasterTarget<SharedModel>>,
     settings: ServerSettings,
     stop: Cancel,
+    wires: Wires,
 ) -> JoinHandle<()> {
     listener.set_nonblocking(true).unwrap();
     std::thread::spawn(move || {
@@ -145,6 +172,7 @@ fn serve(
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             };
+            wires.lock().unwrap().push(stream.try_clone().unwrap());
             let (master, settings) = (Arc::clone(&master), settings.clone());
             std::thread::spawn(move || {
                 ring::run(async {
@@ -173,7 +201,12 @@ impl Agent {
     /// Waits until the disk stands at `state`.
     #[track_caller]
     pub fn reaches(&self, state: Disk) {
-        let until = Instant::now() + Duration::from_secs(60);
+        self.reaches_within(state, Duration::from_secs(60));
+    }
+
+    #[track_caller]
+    pub fn reaches_within(&self, state: Disk, within: Duration) {
+        let until = Instant::now() + within;
         while self.state() != state {
             let errors = self.errors.lock().unwrap();
             assert!(Instant::now() < until, "{:?} instead of {state:?}: {errors:?}", self.state());

@@ -72,6 +72,7 @@ impl SharedSource {
             copies: Vec::new(),
             fails: false,
             thawed_early: false,
+            somebody_thaws: Arc::default(),
         }
     }
 }
@@ -155,6 +156,8 @@ pub struct TestFreezer {
     pub copies: Vec<Vec<u8>>,
     pub fails: bool,
     pub thawed_early: bool,
+    /// The same, for another thread to set.
+    pub somebody_thaws: Arc<AtomicBool>,
 }
 
 impl Freezer for TestFreezer {
@@ -181,7 +184,7 @@ impl Freezer for TestFreezer {
     }
 
     fn holds(&mut self) -> bool {
-        !self.thawed_early
+        !self.thawed_early && !self.somebody_thaws.load(Ordering::Relaxed)
     }
 
     fn thaw(&mut self) -> bool {

@@ -101,7 +101,7 @@ fn disk_lines(disk: &Value) -> Vec<String> {
     let why = disk["compared_for"].as_str().map(|why| format!(" ({why})")).unwrap_or_default();
     let (name, device, state) = (said(&disk["disk"]), said(&disk["device"]), said(&disk["state"]));
     let mut lines = vec![format!("  {name}  {device}  {state}{why}, by {}", said(&disk["tracking"]))];
-    for reason in ["reason", "trouble"].into_iter().filter_map(|key| disk[key].as_str()) {
+    for reason in ["reason", "trouble", "waiting"].into_iter().filter_map(|key| disk[key].as_str()) {
         lines.push(format!("    {reason}"));
     }
     if let Value::Object(progress) = &disk["progress"] {

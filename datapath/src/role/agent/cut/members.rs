@@ -31,6 +31,30 @@ struct Member<'a> {
 /// How long to wait for one disk before looking at the others.
 const POLL: Duration = Duration::from_millis(20);
 
+impl Member<'_> {
+    /// The next report; `None` where there is none in time.
+    ///
+    /// # Errors
+    /// What its target waits for: nothing is gained by waiting with it.
+    fn report(&self, until: Instant) -> Result<Option<Report>, String> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(report) = self.lane.report(left.min(LOOKS_EVERY)) {
+                return Ok(Some(report));
+            }
+            if let Some(waiting) = self.lane.waits_for() {
+                return Err(format!("waits for its target: {waiting}"));
+            }
+            if left <= LOOKS_EVERY {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// How often it is looked whether a target waits.
+const LOOKS_EVERY: Duration = Duration::from_millis(250);
+
 impl<'a> Members<'a> {
     /// All of `lanes`. A final cut does without none of them.
     pub(super) fn new(lanes: &[&'a LaneHandle], is_final: bool) -> Self {
@@ -80,19 +104,21 @@ impl<'a> Members<'a> {
             let member = &self.members[index];
             let patience = (within / 2).min(limits::LEFT_OUT_AFTER);
             let within = if member.is_optional { patience } else { within };
-            let report = takes.then(|| member.lane.report(within.saturating_sub(begun.elapsed())));
-            let is_left_out = |report: &Report| matches!(report, Report::TooMuch { .. });
-            match report {
-                Some(Some(report)) if expected(&report) && !(member.is_optional && is_left_out(&report)) => {
+            let report = if takes { member.report(begun + within) } else { Err(NO_ORDERS.to_owned()) };
+            let why = match report {
+                Ok(Some(Report::TooMuch { why })) if member.is_optional => why.to_owned(),
+                Ok(Some(report)) if expected(&report) => {
                     reports.push(report);
                     index += 1;
+                    continue;
                 }
-                report if member.is_optional => {
-                    let reason = why_not(member.lane, report);
-                    self.leave_out(index, reason);
-                }
-                report => return Err(format!("disk {} {}", member.lane.disk, why_not(member.lane, report))),
+                Ok(report) => why_not(member.lane, report),
+                Err(why) => why,
+            };
+            if !member.is_optional {
+                return Err(format!("disk {} {why}", member.lane.disk));
             }
+            self.leave_out(index, why);
         }
         Ok(reports)
     }
@@ -144,12 +170,16 @@ impl<'a> Members<'a> {
             match member.lane.report(POLL) {
                 Some(Report::Point { epoch, chain }) => member.point = Some((epoch, chain)),
                 Some(_) => lost.push(index),
+                None if member.lane.waits_for().is_some() => lost.push(index),
                 None => {}
             }
         }
         for index in lost.into_iter().rev() {
             let lane = self.members[index].lane;
-            let reason = format!("lost its cut ({})", lane.state().name());
+            let reason = match lane.waits_for() {
+                Some(waiting) => format!("waits for its target: {waiting}"),
+                None => format!("lost its cut ({})", lane.state().name()),
+            };
             if !self.members[index].is_optional {
                 return Err(format!("disk {} {reason}", lane.disk));
             }
@@ -200,16 +230,15 @@ impl<'a> Members<'a> {
 
 const NEVER_STILL: &str = "it was written again and again while it was compared in the freeze";
 
-/// Why a disk is in no cut, after what it answered: nothing at all to an order
-/// that it did not take, or nothing in time.
-fn why_not(lane: &LaneHandle, report: Option<Option<Report>>) -> String {
+const NO_ORDERS: &str = "takes no orders now";
+
+/// Why a disk is in no cut, after what it answered; nothing in time, perhaps.
+fn why_not(lane: &LaneHandle, report: Option<Report>) -> String {
     let state = lane.state().name();
     match report {
-        Some(Some(Report::Unfit { why })) => why,
-        Some(Some(Report::TooMuch { why })) => why.to_owned(),
-        Some(Some(Report::Declined | Report::Lost)) => format!("is {state}"),
-        Some(Some(report)) => format!("is {state} and answered {report:?}"),
-        Some(None) => format!("is {state} and did not answer in time"),
-        None => format!("is {state} and takes no orders"),
+        Some(Report::Unfit { why }) => why,
+        Some(Report::Declined | Report::Lost) => format!("is {state}"),
+        Some(report) => format!("is {state} and answered {report:?}"),
+        None => format!("is {state} and did not answer in time"),
     }
 }

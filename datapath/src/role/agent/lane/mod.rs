@@ -86,8 +86,6 @@ pub enum News<'a> {
 pub enum LaneEnding {
     /// It was told to.
     Stopped,
-    /// The target takes nothing more.
-    Fenced,
     /// The disk is another one, or of another size: it must be opened anew.
     Changed(Doubt),
 }
@@ -111,6 +109,8 @@ pub struct Lane {
     unsafe_marks: Option<String>,
     /// A doubt that marking everything does not make good.
     changed: Option<Doubt>,
+    /// The last error was that this is not the disk that it was.
+    is_other_disk: bool,
     observe: Box<dyn Fn(News<'_>) + Send>,
 }
 
@@ -140,6 +140,7 @@ impl Lane {
             whole: Whole::new(known),
             unsafe_marks: None,
             changed: None,
+            is_other_disk: false,
             observe: Box::new(observe),
         };
         (lane, handle)
@@ -160,9 +161,6 @@ impl Lane {
             loop {
                 if let Some(doubt) = self.changed.take() {
                     return LaneEnding::Changed(doubt);
-                }
-                if self.state == Disk::Fenced {
-                    return LaneEnding::Fenced;
                 }
                 let ended = tokio::select! {
                     ended = self.connect_and_protect(&mut failures) => ended,
@@ -202,6 +200,7 @@ impl Lane {
     /// What an error means for the disk.
     fn got(&mut self, error: &Error) {
         (self.observe)(News::Trouble(error));
+        self.is_other_disk = matches!(error, Error::Doubt { doubt, .. } if doubt.is_of_another_disk());
         let event = event_of(error);
         self.end.note(|status| {
             status.trouble = Some(error.to_string());
@@ -212,6 +211,12 @@ impl Lane {
             }
         });
         self.happened(event);
+    }
+
+    /// Whether marking everything is left to whoever lets the disk go on. Until
+    /// then the doubt stays with the marks, and every later agent finds it there.
+    fn leaves_marks(&self, event: DiskEvent) -> bool {
+        event == DiskEvent::Doubted && self.settings.on_doubt == OnDoubt::Stop && !self.is_other_disk
     }
 
     /// Asks the table what follows, and does all of it that needs no connection.
@@ -225,6 +230,7 @@ impl Lane {
                     self.remainder.clear();
                     self.recall();
                 }
+                DiskAction::MarkAll if self.leaves_marks(event) => {}
                 DiskAction::MarkAll => self.mark_all(),
                 DiskAction::OfferAll => self.doubtful = ChunkSet::full(self.doubtful.universe()),
                 DiskAction::TellLost => self.end.tell(Report::Lost),
@@ -243,8 +249,9 @@ impl Lane {
         let reason = self.end.note(|status| status.reason.clone());
         let text = match event {
             DiskEvent::FenceMade => {
-                "its target takes nothing more: it was finished, by an earlier agent or by another \
-                 machine with the same identity; the machine at home may be running"
+                "its target takes nothing more: an operator has fenced it, or it was finished, by an earlier agent \
+                 or by another machine with the same identity; the machine at home may be running. Where this one is \
+                 to go on, lift the fence there (`failback master-target unfence`): it then goes on by itself"
             }
             DiskEvent::ThawedEarly => "thawed before its final point was confirmed; that point is void",
             _ => reason.as_deref().unwrap_or("its target refuses it"),
@@ -256,6 +263,9 @@ impl Lane {
         let state = self.state;
         let reason = self.end.note(|status| {
             status.state = state;
+            if !state.is_connected() {
+                status.waiting = None;
+            }
             if !matches!(state, Disk::ResyncRequired(_) | Disk::Synchronizing(_) | Disk::Refused) {
                 status.reason = None;
             }
@@ -305,6 +315,7 @@ impl Lane {
                 Some(Order::Fence) if self.state == Disk::FinalPoint => {
                     self.happened(DiskEvent::FinalOnAll);
                 }
+                Some(Order::Fence) if self.state == Disk::Fenced => self.end.tell(Report::Fenced),
                 Some(Order::Void) => {
                     if self.state == Disk::FinalPoint {
                         self.happened(DiskEvent::ThawedEarly);
@@ -332,9 +343,15 @@ impl Lane {
             self.decline_for(limits::RECONNECT_AFTER_MAX).await;
             return Ok(());
         }
+        if self.state == Disk::Fenced {
+            self.decline_for(limits::RECONNECT_AFTER_MAX).await;
+            if self.state != Disk::Fenced {
+                return Ok(());
+            }
+        }
         let protect = self.greeting();
-        let counters = Arc::clone(self.end.counters());
-        let (session, protecting) = match Session::open(&self.settings.remote, &protect, counters).await? {
+        let known = Arc::clone(self.end.known());
+        let (session, protecting) = match Session::open(&self.settings.remote, &protect, known).await? {
             Welcome::Ready(ready) => *ready,
             Welcome::Fenced => {
                 self.fenced();
@@ -342,6 +359,10 @@ impl Lane {
             }
         };
         *failures = 0;
+        if self.state == Disk::Fenced {
+            // Somebody has lifted the fence: it goes on from where it was.
+            self.happened(DiskEvent::Released);
+        }
         self.whole.forget();
         let mut work = self.work(session, &protecting)?;
         let is_anew = protecting.synchronize || self.has_lost_points(&protecting);
@@ -379,7 +400,8 @@ impl Lane {
             Some(reason) => Intent::Synchronize { reason: reason.name().to_owned() },
             None => Intent::Continue,
         };
-        Protect { intent, position: self.position(), ..self.settings.protect.clone() }
+        let is_fenced = self.state == Disk::Fenced;
+        Protect { intent, position: self.position(), is_fenced, ..self.settings.protect.clone() }
     }
 
     fn welcomed(&self, protecting: &Protecting) {
@@ -399,8 +421,10 @@ impl Lane {
     }
 
     fn fenced(&mut self) {
-        self.happened(DiskEvent::FenceMade);
-        self.end.tell(Report::Fenced);
+        if self.state != Disk::Fenced {
+            self.happened(DiskEvent::FenceMade);
+            self.end.tell(Report::Fenced);
+        }
     }
 }
 

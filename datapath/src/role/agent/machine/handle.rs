@@ -14,7 +14,7 @@ use super::status::{CutStatus, DiskStatus, MachineStatus, Nature, worst_lag_ms};
 use crate::limits;
 use crate::role::Disk;
 use crate::role::agent::freezer::Standstill;
-use crate::role::agent::{Freezer, LaneHandle, LaneStatus, Traffic};
+use crate::role::agent::{LaneHandle, LaneStatus, Traffic};
 
 /// What is asked of a machine, each with a place for the answer.
 pub(super) enum Command {
@@ -177,7 +177,10 @@ impl MachineHandle {
     /// where a disk cannot be taken up, the others go on, and there is no cut
     /// without it until it is, or is no longer asked for.
     pub fn reload(&self, settings: MachineSettings) -> Result<Vec<String>, MachineError> {
-        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Reload { settings: Box::new(settings), answer })
+        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Reload {
+            settings: Box::new(settings),
+            answer,
+        })
     }
 
     /// Waits for disks that are on their way to be ready, but not for long, and

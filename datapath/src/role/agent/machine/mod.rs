@@ -246,7 +246,7 @@ impl Machine {
         if let Some(ended) = disk.ended() {
             let now = Instant::now();
             match ended {
-                Ok(LaneEnding::Stopped | LaneEnding::Fenced) => {}
+                Ok(LaneEnding::Stopped) => {}
                 Ok(LaneEnding::Changed(doubt)) => {
                     disk.waits(now + limits::RECONNECT_AFTER, doubt.to_string());
                 }

@@ -123,6 +123,9 @@ fn why_unready(disk: &Protected) -> Option<String> {
         let more = status.reason.or(status.trouble).map(|more| format!(" ({more})")).unwrap_or_default();
         return Some(format!("is {}{more}", status.state.name()));
     }
+    if let Some(waiting) = status.waiting {
+        return Some(format!("waits for its target: {waiting}"));
+    }
     let is_passed = status.passes.is_some_and(|passes| passes.took_ms.is_some());
     (disk.nature.tracking == How::Digest && !is_passed)
         .then(|| "is not tracked, and is still being compared as a whole".to_owned())

@@ -57,6 +57,8 @@ pub struct DiskStatus {
     pub reason: Option<String>,
     /// What went wrong last and is being got over.
     pub trouble: Option<String>,
+    /// What the target waits for, while it takes nothing in.
+    pub waiting: Option<String>,
     /// Bytes that are marked.
     pub dirty_bytes: u64,
     /// Bytes that are under way, and in no point yet.
@@ -178,6 +180,7 @@ impl Nature {
             compared_for: status.state.reason().map(crate::role::Reason::name),
             reason: status.reason,
             trouble: status.trouble,
+            waiting: status.waiting,
             dirty_bytes: status.dirty_bytes,
             in_transit_bytes: status.in_transit_bytes,
             passes: status.passes,
