@@ -14,6 +14,7 @@ use crate::role::{Error, LandingError, PairAction, PairEvent};
 use crate::unit::{DeltaNumber, Extent};
 use crate::wire::{
     Cut, Fence, Fenced, Intent, Kind, LinkReceiver, LinkSender, Point, Progress, Protect, Protecting, Remark,
+    Waiting,
 };
 
 /// One session.
@@ -259,7 +260,9 @@ impl<L: Landing> Session<'_, L> {
 
     /// Nothing was changed; without credit the agent soon stops sending.
     async fn wait_for_room(&mut self, reason: &dyn std::fmt::Display) -> Result<(), Error> {
-        self.happened(PairEvent::JournalFull, Some(&reason.to_string()));
+        let reason = reason.to_string();
+        self.happened(PairEvent::JournalFull, Some(&reason));
+        self.sender.send_message(Kind::Waiting, &Waiting { reason }).await?;
         let stop = self.stop.clone();
         tokio::select! {
             () = tokio::time::sleep(FULL_AGAIN_AFTER) => self.tend().await,
