@@ -79,6 +79,8 @@ pub enum Outcome {
         label: CutLabel,
         /// For each disk its epoch and the head of its chain.
         points: Vec<(String, Epoch, Chain)>,
+        /// What was read while the machine was frozen.
+        remainder_bytes: u64,
         /// Why it is not app-consistent, where that was asked for.
         downgraded: Option<String>,
         /// Whether the machine is stopped for good, and its targets are fenced.
@@ -135,6 +137,7 @@ pub fn cut_machine<'a>(
         begun: false,
         frozen_at: None,
         points: vec![None; lanes.len()],
+        remainder_bytes: 0,
         downgraded: None,
         void: false,
         reason: String::new(),
@@ -165,6 +168,7 @@ struct Driver<'a> {
     begun: bool,
     frozen_at: Option<Instant>,
     points: Vec<Option<(Epoch, Chain)>>,
+    remainder_bytes: u64,
     downgraded: Option<String>,
     void: bool,
     reason: String,
@@ -204,8 +208,8 @@ impl Driver<'_> {
             .filter_map(|(lane, point)| point.map(|(epoch, chain)| (lane.disk.clone(), epoch, chain)))
             .collect();
         let took = self.frozen_at.map_or(Duration::ZERO, |begun| begun.elapsed());
-        let (label, downgraded, void) = (self.label, self.downgraded, self.void);
-        Outcome::Made { label, points, downgraded, finished, took, void }
+        let Self { label, remainder_bytes, downgraded, void, .. } = self;
+        Outcome::Made { label, points, remainder_bytes, downgraded, finished, took, void }
     }
 
     /// Does one thing; gives what came of it, where something was to come.
@@ -372,12 +376,14 @@ impl Driver<'_> {
 
     fn read(&mut self) -> CutEvent {
         let within = self.budget_left();
-        let expected = |report: &Report| matches!(report, Report::Read | Report::TooMuch { .. });
+        let expected = |report: &Report| matches!(report, Report::Read { .. } | Report::TooMuch { .. });
         let Some(reports) = self.ask(&Order::Read, within, expected) else { return CutEvent::DiskLost };
         let too_much = |(lane, report): (&&LaneHandle, &Report)| match report {
             Report::TooMuch { why } => Some(format!("disk {}: {why}", lane.disk)),
             _ => None,
         };
+        let bytes = |report: &Report| if let Report::Read { bytes } = report { *bytes } else { 0 };
+        self.remainder_bytes = reports.iter().map(bytes).fold(0, u64::saturating_add);
         match self.lanes.iter().zip(&reports).find_map(too_much) {
             Some(reason) => self.failed(&reason, CutEvent::TooMuch),
             None => CutEvent::Read,

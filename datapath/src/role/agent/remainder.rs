@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::reserve::{Block, Reserve};
 use crate::limits;
-use crate::unit::{ChunkSize, to_usize};
+use crate::unit::{ChunkSize, to_u64, to_usize};
 
 /// Chunks read during a freeze.
 pub(super) struct Remainder {
@@ -63,6 +63,11 @@ impl Remainder {
         Ok(())
     }
 
+    /// What is in it.
+    pub(super) fn bytes(&self) -> u64 {
+        to_u64(self.places.values().map(|place| place.range.len()).sum())
+    }
+
     /// Its chunks in order.
     pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.places.iter().map(|(chunk, place)| (*chunk, &self.blocks[place.block][place.range.clone()]))
@@ -98,6 +103,7 @@ mod tests {
         assert_eq!(remainder.keep(9, &[4; 4096]), Err(TooMuch));
         let held: Vec<_> = remainder.chunks().map(|(chunk, bytes)| (chunk, bytes.len(), bytes[0])).collect();
         assert_eq!(held, [(3, 100, 2), (7, window / 2, 3)]);
+        assert_eq!(remainder.bytes(), to_u64(window / 2) + 100);
         remainder.clear();
         assert!(remainder.has_room(2));
     }

@@ -98,7 +98,11 @@ impl Lane {
         work.held.insert_all(&chunks);
         let fits = self.remainder.has_room(chunks.len());
         let kept = fits && work.source.keep(&chunks, &mut self.remainder).await?.is_ok();
-        Ok(if kept { Report::Read } else { Report::TooMuch { why: REMAINDER } })
+        Ok(if kept {
+            Report::Read { bytes: self.remainder.bytes() }
+        } else {
+            Report::TooMuch { why: REMAINDER }
+        })
     }
 
     /// Nobody knows what changed, so all of a frozen disk is passed once more, and
@@ -106,14 +110,14 @@ impl Lane {
     /// and where the last pass was so short that a freeze has it, too.
     async fn pass_again(&mut self, work: &mut Work) -> Result<Report, Error> {
         if self.is_exact() {
-            return Ok(Report::Read);
+            return Ok(Report::Read { bytes: 0 });
         }
         let is_short = self.pass.as_ref().is_some_and(|pass| pass.took <= limits::CUT_READS_WITHIN / 2);
         if self.state != Disk::CuttingForGood && !is_short {
             return Ok(Report::TooMuch { why: WRITTEN });
         }
         self.mark_all();
-        self.hurry(work).await.map(|()| Report::Read)
+        self.hurry(work).await.map(|()| Report::Read { bytes: 0 })
     }
 
     async fn close(&mut self, label: &CutLabel, work: &mut Work) -> Result<(), Error> {

@@ -88,6 +88,8 @@ pub struct CutStatus {
     pub cut_unix_ms: u64,
     /// For how long writers waited.
     pub freeze_ms: Option<u32>,
+    /// What was read meanwhile.
+    pub remainder_bytes: Option<u64>,
     /// Why it was not made, or is less than what was asked for.
     pub reason: Option<String>,
     /// The machine is stopped for good, and its targets take nothing more.
@@ -116,12 +118,13 @@ impl CutStatus {
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Made { label, points, downgraded, finished, took, void } => Self {
+            Outcome::Made { label, points, remainder_bytes, downgraded, finished, took, void } => Self {
                 made: true,
                 kind: Some(kind_name(label.kind)),
                 name: label.name.clone(),
                 cut_unix_ms: label.cut_unix_ms,
                 freeze_ms: Some(label.freeze_ms),
+                remainder_bytes: Some(*remainder_bytes),
                 reason: downgraded.clone(),
                 finished: *finished,
                 downtime_ms: finished.then(|| milliseconds(*took)),
@@ -134,6 +137,7 @@ impl CutStatus {
                 name: String::new(),
                 cut_unix_ms: now_unix_ms(),
                 freeze_ms: None,
+                remainder_bytes: None,
                 reason: Some(reason.clone()),
                 finished: false,
                 downtime_ms: None,
