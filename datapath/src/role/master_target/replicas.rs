@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::session::other_size;
 use super::{Kept, PairName, SharedClock, Targets, Tended};
 use crate::disk::{self, Disk, Purpose, RingDisk, Written};
 use crate::journal::{Clock, Directory, DirectoryError, Journal, Pair, PairState, RetentionPolicy};
@@ -260,6 +261,9 @@ impl Targets for Replicas {
                     protect.machine_identity, known.machine_identity
                 ),
             });
+        }
+        if let Some(reason) = other_size(protect, known.size_bytes) {
+            return Err(Error::Unfit { peer: protect.machine.clone(), reason });
         }
         let mut kept = self.reopen(pair, &known).await?;
         if known.machine_identity.is_empty() {
