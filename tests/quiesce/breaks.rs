@@ -1,6 +1,6 @@
 //! Freezes that end before they should, or never begin.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use failback_datapath::quiesce::{Cause, Error, Limit};
 
@@ -118,6 +118,30 @@ fn a_thaw_by_somebody_else_voids_the_cut() {
     assert!(!filesystems.iter().any(Filesystem::is_frozen));
     let thawed = frozen.thaw().unwrap();
     assert!(!thawed.still_valid && thawed.cause == Cause::Broken);
+}
+
+/// A machine that is stopped for good stays so for as long as its agent lives.
+#[test]
+fn a_hold_lasts_while_somebody_asks_and_ends_when_nobody_does() {
+    let Some(()) = able() else { return };
+    let scratch = Scratch::new();
+    let filesystem = Filesystem::new(&scratch, "a", "ext4");
+    let limit = Duration::from_secs(3);
+    let mut watchdog = watchdog(&scratch);
+    let mut frozen = plan(&[&filesystem]).freeze(Limit::Hold(limit), &mut watchdog).unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < limit + limit / 2 {
+        assert!(frozen.confirm().unwrap(), "its time begins again with each question");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(filesystem.is_frozen());
+    // Nobody asks any more: a writer waits for the end of it.
+    drop(Writer::start(&filesystem.point));
+    while filesystem.is_frozen() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let thawed = frozen.thaw().unwrap();
+    assert!(!thawed.still_valid && thawed.cause == Cause::Deadline);
 }
 
 #[test]

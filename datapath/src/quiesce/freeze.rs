@@ -18,8 +18,9 @@ use crate::limits;
 pub enum Limit {
     /// A cut: from the first filesystem to be frozen to the last to be thawed.
     Budget(Duration),
-    /// The final cut of a failback, which is not thawed: at most
-    /// [`limits::FREEZE_HOLD_MAX`].
+    /// The final cut of a failback, which is not thawed: for as long as somebody
+    /// asks in time whether it is still frozen, at most every
+    /// [`limits::FREEZE_HOLD_MAX`]. An agent that hangs does not.
     Hold(Duration),
 }
 
@@ -56,6 +57,7 @@ pub struct Frozen<'w> {
     began_ns: u64,
     frozen_ns: u64,
     deadline: Instant,
+    limit: Limit,
     ended: Option<Thawed>,
 }
 
@@ -168,15 +170,16 @@ impl<'w> Prepared<'w> {
     /// [`Error::AlreadyFrozen`], [`Error::Late`], [`Error::Freeze`], and those of
     /// the watchdog. Nothing of ours is frozen then.
     pub fn freeze(mut self, limit: Limit) -> Result<Frozen<'w>, Error> {
-        let limit = limit.duration();
-        let deadline = Instant::now() + limit;
-        self.cut.watchdog.order(Order::Freeze { limit }, None)?;
+        let deadline = Instant::now() + limit.duration();
+        let renews = matches!(limit, Limit::Hold(_));
+        self.cut.watchdog.order(Order::Freeze { limit: limit.duration(), renews }, None)?;
         loop {
             match self.cut.watchdog.report(deadline + limits::WATCHDOG_GRACE)? {
                 Report::Unfreezable { index } => self.cut.cannot_freeze(index),
                 Report::Frozen { began, frozen } => {
                     let cut = self.cut;
-                    return Ok(Frozen { cut, began_ns: began, frozen_ns: frozen, deadline, ended: None });
+                    let (began_ns, frozen_ns, ended) = (began, frozen, None);
+                    return Ok(Frozen { cut, began_ns, frozen_ns, deadline, limit, ended });
                 }
                 report => return Err(self.cut.unexpected(report)),
             }
@@ -212,8 +215,11 @@ impl<'w> Frozen<'w> {
             return Ok(false);
         }
         self.cut.watchdog.order(Order::Confirm, None)?;
-        self.settle(|report| (report == Report::Confirmed).then_some(true))
-            .map(|found| found.unwrap_or(false))
+        let found = self.settle(|report| (report == Report::Confirmed).then_some(true))?;
+        if let Limit::Hold(_) = self.limit {
+            self.deadline = Instant::now() + self.limit.duration();
+        }
+        Ok(found.unwrap_or(false))
     }
 
     /// Thaws.

@@ -63,8 +63,9 @@ pub(in crate::quiesce) enum Order {
     Hold,
     /// Write out what is unwritten, without stopping anybody.
     Sync,
-    /// Freeze all that is held, and thaw when `limit` has passed.
-    Freeze { limit: Duration },
+    /// Freeze all that is held, and thaw when `limit` has passed: since the freeze,
+    /// or, where it `renews`, since the last time that all was confirmed.
+    Freeze { limit: Duration, renews: bool },
     /// Say whether all is still frozen.
     Confirm,
     /// Thaw.
@@ -130,7 +131,7 @@ impl Order {
             Self::Begin { count } => (1, [count, 0, 0]),
             Self::Hold => (2, [0; 3]),
             Self::Sync => (3, [0; 3]),
-            Self::Freeze { limit } => (4, [nanoseconds(limit), 0, 0]),
+            Self::Freeze { limit, renews } => (4, [nanoseconds(limit), u64::from(renews), 0]),
             Self::Confirm => (5, [0; 3]),
             Self::Thaw => (6, [0; 3]),
             Self::PowerOff => (7, [0; 3]),
@@ -140,12 +141,12 @@ impl Order {
 
     /// The order and its cut; `None` for bytes that are none.
     pub(in crate::quiesce) fn decode(bytes: &[u8]) -> Option<(u32, Self)> {
-        let Packet { kind, cut, values: [first, ..] } = Packet::decode(bytes)?;
+        let Packet { kind, cut, values: [first, second, _] } = Packet::decode(bytes)?;
         let order = match kind {
             1 => Self::Begin { count: first },
             2 => Self::Hold,
             3 => Self::Sync,
-            4 => Self::Freeze { limit: Duration::from_nanos(first) },
+            4 => Self::Freeze { limit: Duration::from_nanos(first), renews: second != 0 },
             5 => Self::Confirm,
             6 => Self::Thaw,
             7 => Self::PowerOff,
@@ -213,7 +214,8 @@ mod tests {
             Order::Begin { count: 3 },
             Order::Hold,
             Order::Sync,
-            Order::Freeze { limit: Duration::from_millis(1500) },
+            Order::Freeze { limit: Duration::from_millis(1500), renews: false },
+            Order::Freeze { limit: Duration::from_secs(900), renews: true },
             Order::Confirm,
             Order::Thaw,
             Order::PowerOff,
@@ -245,9 +247,9 @@ mod tests {
 
     #[test]
     fn the_bytes_are_these() {
-        let text =
-            data_encoding::HEXLOWER.encode(&Order::Freeze { limit: Duration::from_secs(1) }.encode(258));
-        assert_eq!(text, "010400000201000000ca9a3b0000000000000000000000000000000000000000");
+        let freeze = Order::Freeze { limit: Duration::from_secs(1), renews: true };
+        let text = data_encoding::HEXLOWER.encode(&freeze.encode(258));
+        assert_eq!(text, "010400000201000000ca9a3b0000000001000000000000000000000000000000");
         let report = Report::Thawed { is_whole: true, cause: Cause::Deadline, thawing: 2, thawed: 3 };
         let text = data_encoding::HEXLOWER.encode(&report.encode(1));
         assert_eq!(text, "0147000001000000010100000000000002000000000000000300000000000000");

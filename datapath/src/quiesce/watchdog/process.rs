@@ -44,8 +44,8 @@ pub fn run(power: &dyn Power) -> io::Result<()> {
     let _spared = fs::write("/proc/self/oom_score_adj", "-1000");
     let (woken, wake) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let is_locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).is_ok();
-    let mut watchdog =
-        Process { socket: io::stdin(), woken, wake, power, cut: 0, stage: Stage::Idle, held: None };
+    let (socket, stage) = (io::stdin(), Stage::Idle);
+    let mut watchdog = Process { socket, woken, wake, power, cut: 0, stage, held: None, renewal: None };
     watchdog.report(Report::Ready { is_locked });
     watchdog.serve();
     Ok(())
@@ -59,6 +59,8 @@ struct Process<'a> {
     cut: u32,
     stage: Stage,
     held: Option<Cut>,
+    /// How long a freeze lasts after each time that all of it was confirmed.
+    renewal: Option<Duration>,
 }
 
 /// The filesystems of the present cut.
@@ -166,8 +168,10 @@ impl Process<'_> {
             (Order::Begin { count }, Stage::Idle) => self.begin(cut, count, descriptor),
             (Order::Hold, Stage::Idle) if cut == self.cut => self.hold(descriptor),
             (Order::Sync, Stage::Idle) if cut == self.cut => self.start(Task::Sync, Stage::Syncing),
-            (Order::Freeze { limit }, Stage::Idle) if cut == self.cut => {
-                let deadline = Instant::now() + limit.min(limits::FREEZE_HOLD_MAX);
+            (Order::Freeze { limit, renews }, Stage::Idle) if cut == self.cut => {
+                let limit = limit.min(limits::FREEZE_HOLD_MAX);
+                self.renewal = renews.then_some(limit);
+                let deadline = Instant::now() + limit;
                 self.start(Task::Freeze, Stage::Freezing { deadline });
             }
             (Order::Confirm | Order::PowerOff, Stage::Frozen { deadline }) if cut == self.cut => {
@@ -277,6 +281,7 @@ impl Process<'_> {
                 self.at_rest();
             }
             (Stage::Confirming { deadline, then_power_off }, Outcome::Done { .. }) => {
+                let deadline = self.renewal.map_or(deadline, |limit| Instant::now() + limit);
                 self.stage = Stage::Frozen { deadline };
                 let report = if then_power_off { self.power_off() } else { Report::Confirmed };
                 self.report(report);
