@@ -240,6 +240,9 @@ pub const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// No attempt to connect waits longer.
 pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 
+/// How often an agent looks for a disk that is not there: a look at `/sys`.
+pub const ABSENT_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// Rounds before a cut must leave little within this time: a disk that changes
 /// faster than it is sent is said to, instead of being frozen for long.
 pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);
@@ -273,8 +276,9 @@ pub const SUPERBLOCKS_MAX: usize = 256;
 /// How long a cut may stop writers, unless it is set otherwise.
 pub const FREEZE_BUDGET: Duration = Duration::from_secs(1);
 
-/// The longest freeze at all: the final cut of a failback, whose last delta has
-/// to cross the network and become a point before the machine is powered off.
+/// The longest freeze by an agent that says nothing any more: the final cut of a
+/// failback, whose last delta has to cross the network and become a point before
+/// the machine is powered off. One that lives asks again and again.
 pub const FREEZE_HOLD_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Writing out what is unwritten before a freeze, while nobody is stopped:

@@ -2,7 +2,7 @@
 //! them, on real devices and journals.
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
-//! points hold; `exact`, `swap`, `killed`, `postgresql`, `failures` and `foreign` are what
+//! points hold; `exact`, `swap`, `killed`, `postgresql`, `failures`, `foreign` and `given_up` are what
 //! happens.
 
 mod agent;
@@ -12,6 +12,7 @@ mod ends;
 mod exact;
 mod failures;
 mod foreign;
+mod given_up;
 mod inspect;
 mod killed;
 mod master_target;

@@ -37,8 +37,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Under `/sys/fs/bpf/failback/`, by the disk's key (letters that a BPF
-    /// filesystem does not take become `_`); `lock` lies beside the agent's state.
+    /// Under `/sys/fs/bpf/failback/`, by the disk's key (a dot, which a BPF
+    /// filesystem does not take, becomes `=`, anything else that no name has `_`); `lock` lies beside the agent's state.
     #[must_use]
     pub fn new(key: &str, lock: impl Into<PathBuf>) -> Self {
         Self::on(Path::new(FILESYSTEM), key, lock)
@@ -48,7 +48,12 @@ impl Place {
     #[must_use]
     pub fn on(root: &Path, key: &str, lock: impl Into<PathBuf>) -> Self {
         // A BPF filesystem takes no dots.
-        let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' };
+        let plain = |letter: char| match letter {
+            '.' => '=',
+            '-' | '_' => letter,
+            _ if letter.is_ascii_alphanumeric() => letter,
+            _ => '_',
+        };
         let key: String = key.chars().take(KEY_BYTES_MAX).map(plain).collect();
         Self { root: root.to_owned(), key, lock: lock.into() }
     }

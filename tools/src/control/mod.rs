@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::exit::Exit;
 
 pub use client::ask;
-pub use server::{Server, serve};
+pub use server::{Client, Server, serve};
 
 /// How a command ends that did not do what it was asked.
 pub type Failed = (Exit, String);

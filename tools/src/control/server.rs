@@ -1,5 +1,6 @@
 //! The side that answers.
 
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use failback_datapath::pipeline::Cancel;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -20,7 +22,19 @@ use super::{
 use crate::exit::Exit;
 
 /// Makes the answer to a line.
-type Respond = dyn Fn(&[u8]) -> Answer + Send + Sync;
+type Respond = dyn Fn(&[u8], &Client<'_>) -> Answer + Send + Sync;
+
+/// Whoever asks.
+pub struct Client<'a>(&'a UnixStream);
+
+impl Client<'_> {
+    /// Whether it has ended, or waits no more: what takes long may be given up.
+    pub fn is_gone(&self) -> bool {
+        let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        let _looked = poll(&mut watched, PollTimeout::ZERO);
+        watched[0].any().unwrap_or(false)
+    }
+}
 
 /// A server of a socket. Dropping it ends it and takes the socket away, once the
 /// requests that are being answered are, or a few seconds passed.
@@ -38,13 +52,13 @@ pub struct Server {
 pub fn serve<R: DeserializeOwned + 'static>(
     path: &Path,
     cancel: &Cancel,
-    answer: impl Fn(R) -> Result<Value, Failed> + Send + Sync + 'static,
+    answer: impl Fn(R, &Client<'_>) -> Result<Value, Failed> + Send + Sync + 'static,
 ) -> Result<Server, Failed> {
     let socket = Socket::bind(path)?;
-    let respond: Arc<Respond> = Arc::new(move |line: &[u8]| {
+    let respond: Arc<Respond> = Arc::new(move |line: &[u8], client: &Client<'_>| {
         let request = serde_json::from_slice::<R>(line)
             .map_err(|error| (Exit::Refused, format!("the request is not understood: {error}")));
-        Answer::from(request.and_then(&answer))
+        Answer::from(request.and_then(|request| answer(request, client)))
     });
     let (stop, seats) = (Arc::new(AtomicBool::new(false)), Seats::new());
     let accepting = {
@@ -100,7 +114,7 @@ fn admit(stream: UnixStream, seats: &Seats, respond: &Arc<Respond>) {
 
 fn answer(stream: &UnixStream, respond: &Respond) {
     let answer = match line::read(stream, REQUEST_BYTES_MAX, Instant::now() + REQUEST_WITHIN) {
-        Ok(line) => respond(&line),
+        Ok(line) => respond(&line, &Client(stream)),
         Err(error) => Answer::from(Err((Exit::Refused, format!("no request came: {error}")))),
     };
     reply(stream, &answer);

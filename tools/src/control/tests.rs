@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Failed, REQUEST_BYTES_MAX, REQUESTS_MAX, Server, ask, serve};
+use super::{Client, Failed, REQUEST_BYTES_MAX, REQUESTS_MAX, Server, ask, serve};
 use crate::exit::Exit;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ enum Request {
     BreakOff,
 }
 
-fn answer(request: Request) -> Result<Value, Failed> {
+fn answer(request: Request, _: &Client<'_>) -> Result<Value, Failed> {
     match request {
         Request::Add { one, other } => Ok(json!({"sum": one + other})),
         Request::Refuse => Err((Exit::Differs, "it is\nnot so".to_owned())),
@@ -164,12 +164,35 @@ fn a_server_leaves_the_socket_of_another_alone() {
 /// A server whose requests begin, and end when they are let go.
 fn slow(path: &Path) -> (Server, Receiver<()>, Sender<()>) {
     let ((begin, begun), (go, gone)) = (bounded(REQUESTS_MAX), bounded(0));
-    let answer = move |_: Request| {
+    let answer = move |_: Request, _: &Client<'_>| {
         let _told = begin.send(());
         let _let_go: Result<(), _> = gone.recv();
         Ok(Value::Null)
     };
     (serve(path, &Cancel::default(), answer).expect("nobody else serves it"), begun, go)
+}
+
+#[test]
+fn a_client_that_has_gone_is_noticed() {
+    let (_folder, path) = place();
+    let (begin, begun) = bounded(1);
+    let answer = move |_: Request, client: &Client<'_>| {
+        let _told = begin.send(client.is_gone());
+        while !client.is_gone() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let _told = begin.send(true);
+        Ok(Value::Null)
+    };
+    let _server = serve(&path, &Cancel::default(), answer).expect("nobody else serves it");
+    let mut stream = UnixStream::connect(&path).expect("it is served");
+    stream.write_all(b"\"refuse\"\n").expect("it listens");
+    assert_eq!(begun.recv_timeout(LONG), Ok(false), "it waits");
+    // Whoever has nothing more to say waits all the same.
+    stream.shutdown(std::net::Shutdown::Write).expect("it is connected");
+    assert!(begun.recv_timeout(Duration::from_millis(50)).is_err());
+    drop(stream);
+    assert_eq!(begun.recv_timeout(LONG), Ok(true));
 }
 
 #[test]

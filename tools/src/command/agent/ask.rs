@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Reach, status};
-use crate::control::{self, Failed};
+use crate::control::{self, Client, Failed};
 use crate::exit::Exit;
 use crate::output::Output;
 
@@ -56,17 +56,21 @@ const LOOKS_WITHIN: Duration = Duration::from_secs(10);
 /// Answers a request by the machine; `reload` reads the configuration again.
 pub fn answer(
     request: Request,
+    client: &Client<'_>,
     machine: &MachineHandle,
     reload: impl Fn() -> Result<Vec<String>, Failed>,
 ) -> Result<Value, Failed> {
     let value = |value: Result<Value, serde_json::Error>| {
         value.map_err(|error| (Exit::Failed, format!("the answer cannot be written: {error}")))
     };
+    let gone = || client.is_gone();
     match request {
         Request::Status => value(serde_json::to_value(machine.status())),
-        Request::Cut { app, name } => value(serde_json::to_value(machine.cut(app, &name).map_err(failed)?)),
+        Request::Cut { app, name } => {
+            value(serde_json::to_value(machine.cut(app, &name, &gone).map_err(failed)?))
+        }
         Request::Finish { power_off } => {
-            value(serde_json::to_value(machine.finish(power_off).map_err(failed)?))
+            value(serde_json::to_value(machine.finish(power_off, &gone).map_err(failed)?))
         }
         Request::Thaw => {
             let after_fence = machine.thaw().map_err(failed)? == Thaw::AfterFence;

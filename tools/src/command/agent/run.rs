@@ -59,7 +59,9 @@ impl Run {
         let (machine, handle) = started.map_err(ask::failed)?;
         let again = Reload { config: self.config.clone(), additions, machine: handle.clone() };
         let (by_command, asked) = (again.clone(), handle);
-        let answer = move |request: Request| ask::answer(request, &asked, || by_command.now());
+        let answer = move |request: Request, client: &control::Client<'_>| {
+            ask::answer(request, client, &asked, || by_command.now())
+        };
         let _server: control::Server = control::serve(&config.control, &cancel, answer)?;
         let stop = cancel.clone();
         let work = move || machine.run(&stop);

@@ -79,6 +79,9 @@ fn text(status: &Value) -> String {
     for disk in status["disks"].as_array().into_iter().flatten() {
         lines.extend(disk_lines(disk));
     }
+    for absent in status["absent"].as_array().into_iter().flatten() {
+        lines.push(format!("  {}  absent: {}", said(&absent["disk"]), said(&absent["reason"])));
+    }
     if !status["last_cut"].is_null() {
         lines.push(format!("  last cut: {}", cut_text(&status["last_cut"])));
     }
@@ -142,7 +145,7 @@ mod tests {
             "machine": "web-1", "master_target": "failback://home:9445/", "relocated": null, "frozen": false,
             "last_cut": {"made": true, "kind": "app", "freeze_ms": 12, "points": [{"disk": "root", "epoch": 7}]},
             "cuts_made": 7, "cuts_skipped": 1, "read_bytes": 1024, "offered_bytes": 0, "sent_bytes": 0,
-            "reread_bytes": 0,
+            "reread_bytes": 0, "absent": [{"disk": "data", "reason": "/dev/vdb is no block device"}],
             "disks": [{
                 "disk": "root", "device": "/dev/vda", "state": "synchronizing", "compared_for": "doubt",
                 "tracking": "ebpf", "reason": "the machine was started anew", "trouble": null,
@@ -157,6 +160,7 @@ mod tests {
             "    the machine was started anew",
             "    1.00 KiB of 2.00 KiB",
             "    point 7, 3s old; changed 0 B, under way 2.00 KiB",
+            "  data  absent: /dev/vdb is no block device",
             "  last cut: app point of root 7; frozen for 12 ms",
         ] {
             assert!(text.lines().any(|told| told == line), "{line}\n{text}");

@@ -41,7 +41,7 @@ pub fn run(config: &Path, settings: &Settings, output: &Output) -> Result<(), Fa
     let desk = Arc::new(Desk::new(Arc::clone(&master), config.to_owned()));
     let clerk = Arc::clone(&desk);
     let _control: control::Server =
-        control::serve(&settings.control, &cancel, move |request: Request| clerk.answer(request))?;
+        control::serve(&settings.control, &cancel, move |request: Request, _| clerk.answer(request))?;
     output.line(&format!("listening on {address}, certificate {fingerprint}"), || {
         json!({"event": "listening", "address": address.to_string(), "fingerprint": fingerprint.to_string()})
     });

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::members::Members;
 use super::{CutPlan, Freezer, Outcome};
 use crate::limits;
+use crate::pipeline::Cancel;
 use crate::quiesce::{Consistency, Occasion, Running};
 use crate::role::agent::order::{CutLabel, Order, Report};
 use crate::role::table::Table;
@@ -178,6 +179,9 @@ impl<'a> Driver<'a> {
             if left <= self.few_bytes() {
                 return CutEvent::Small;
             }
+            if self.plan.given_up.is_some_and(Cancel::is_cancelled) {
+                return self.failed(GIVEN_UP, CutEvent::StaysLarge);
+            }
             if Instant::now() >= self.deadline {
                 return self.failed("changes did not get few in time", CutEvent::StaysLarge);
             }
@@ -211,6 +215,10 @@ impl<'a> Driver<'a> {
                 self.freezer.thaw();
                 return CutEvent::NotFrozen;
             }
+        }
+        if self.plan.given_up.is_some_and(Cancel::is_cancelled) {
+            self.freezer.thaw();
+            return self.failed(GIVEN_UP, CutEvent::NotFrozen);
         }
         match self.freezer.freeze(self.plan.last) {
             Ok(begun) => {
@@ -314,3 +322,5 @@ impl<'a> Driver<'a> {
         is_fenced.then_some(CutEvent::FencedOnAll)
     }
 }
+
+const GIVEN_UP: &str = "whoever asked for it has gone";

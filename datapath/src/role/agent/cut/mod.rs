@@ -24,6 +24,7 @@ use self::driver::Driver;
 use self::members::Members;
 use super::order::{CutLabel, LaneHandle};
 use crate::limits;
+use crate::pipeline::Cancel;
 use crate::quiesce::{Hooks, Occasion};
 use crate::role::CutEvent;
 use crate::unit::{Chain, Epoch};
@@ -73,6 +74,8 @@ pub struct CutPlan<'a> {
     pub budget: Duration,
     /// What all disks together may still have to read while they wait.
     pub remainder_bytes: u64,
+    /// Made by whoever asked for it and has gone: nothing is frozen for it then.
+    pub given_up: Option<&'a Cancel>,
 }
 
 impl Default for CutPlan<'_> {
@@ -84,6 +87,7 @@ impl Default for CutPlan<'_> {
             hooks: None,
             budget: limits::FREEZE_BUDGET,
             remainder_bytes: limits::REMAINDER_BYTES_MAX,
+            given_up: None,
         }
     }
 }

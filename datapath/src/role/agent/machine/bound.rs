@@ -17,12 +17,15 @@ impl Bound {
     /// Compares what is found with what is kept, and keeps what is new. A first
     /// agent is bound to what it finds; so is one that is told to be.
     pub(super) fn find(folder: &StateFolder, settings: &MachineSettings) -> Result<Self, MachineError> {
-        let found = read(settings)?;
+        let mut found = read(settings)?;
         let known = folder.binding()?;
         let relocated = known.as_ref().and_then(|known| known.check(&found).err());
         if relocated.is_some() && !settings.bind_anew {
             let binding = known.unwrap_or_default();
             return Ok(Self { binding, relocated, is_new_machine: false });
+        }
+        if let Some(known) = known.as_ref().filter(|_| relocated.is_none()) {
+            remember_absent(&mut found, known, settings);
         }
         if known.as_ref() != Some(&found) {
             folder.write_binding(&found)?;
@@ -42,6 +45,7 @@ impl Bound {
                 identity.clone_from(bound);
             }
         }
+        remember_absent(&mut found, &self.binding, settings);
         if found != self.binding {
             folder.write_binding(&found)?;
             self.binding = found;
@@ -73,8 +77,18 @@ impl Bound {
     }
 }
 
+/// What is there.
 fn read(settings: &MachineSettings) -> Result<Binding, MachineError> {
-    let disks = settings.disks.iter().map(|disk| Ok((disk.name.as_str(), Located::find(disk)?.number)));
-    let disks: Vec<_> = disks.collect::<Result<_, MachineError>>()?;
-    Ok(Binding::read(disks)?)
+    let there =
+        settings.disks.iter().filter_map(|disk| Some((disk.name.as_str(), Located::find(disk).ok()?.number)));
+    Ok(Binding::read(there)?)
+}
+
+/// A disk that is away for now is bound as it was.
+fn remember_absent(found: &mut Binding, known: &Binding, settings: &MachineSettings) {
+    for name in settings.disks.iter().map(|disk| &disk.name) {
+        if let (false, Some(identity)) = (found.disks.contains_key(name), known.disks.get(name)) {
+            found.disks.insert(name.clone(), identity.clone());
+        }
+    }
 }

@@ -12,14 +12,15 @@ use super::settings::MachineSettings;
 use super::source::How;
 use super::status::{CutStatus, DiskStatus, MachineStatus, Nature, worst_lag_ms};
 use crate::limits;
+use crate::pipeline::Cancel;
 use crate::role::Disk;
 use crate::role::agent::freezer::Standstill;
-use crate::role::agent::{LaneHandle, LaneStatus, Traffic};
+use crate::role::agent::{LaneHandle, LaneStatus, LeftOut, Traffic};
 
 /// What is asked of a machine, each with a place for the answer.
 pub(super) enum Command {
-    Cut { app: bool, name: String, answer: Answer<CutStatus> },
-    Finish { power_off: bool, answer: Answer<CutStatus> },
+    Cut { app: bool, name: String, given_up: Cancel, answer: Answer<CutStatus> },
+    Finish { power_off: bool, given_up: Cancel, answer: Answer<CutStatus> },
     Resync { disk: String, answer: Answer<()> },
     Remove { disk: String, answer: Answer<()> },
     Reload { settings: Box<MachineSettings>, answer: Answer<Vec<String>> },
@@ -34,6 +35,7 @@ pub(super) struct Shown {
     pub(super) master_target: String,
     pub(super) relocated: Option<String>,
     pub(super) frozen: bool,
+    pub(super) absent: Vec<LeftOut>,
     pub(super) last_cut: Option<CutStatus>,
     pub(super) cuts_made: u64,
     pub(super) cuts_skipped: u64,
@@ -111,6 +113,7 @@ impl MachineHandle {
             master_target: shown.master_target.clone(),
             relocated: shown.relocated.clone(),
             frozen: shown.frozen,
+            absent: shown.absent.clone(),
             lag_ms: worst_lag_ms(&disks),
             last_cut: shown.last_cut.clone(),
             cuts_made: shown.cuts_made,
@@ -121,22 +124,26 @@ impl MachineHandle {
     }
 
     /// Makes a point of all disks, app-consistent where that is asked for and the
-    /// hook agrees.
+    /// hook agrees. Where whoever asked has `gone` before the freeze, there is no
+    /// cut: it would be of another moment than was meant.
     ///
     /// # Errors
     /// [`MachineError::NotNow`] where a disk is not ready.
-    pub fn cut(&self, app: bool, name: &str) -> Result<CutStatus, MachineError> {
-        self.wait_until_ready(false);
-        self.ask(limits::CUT_ANSWERED_WITHIN, |answer| Command::Cut { app, name: name.to_owned(), answer })
+    pub fn cut(&self, app: bool, name: &str, gone: &dyn Fn() -> bool) -> Result<CutStatus, MachineError> {
+        self.wait_until_ready(false, gone)?;
+        let cut = |given_up, answer| Command::Cut { app, name: name.to_owned(), given_up, answer };
+        self.ask(limits::CUT_ANSWERED_WITHIN, gone, cut)
     }
 
-    /// Makes the last point, after which the machine stays frozen, or is off.
+    /// Makes the last point, after which the machine stays frozen, or is off; not
+    /// where whoever asked has `gone` before the freeze.
     ///
     /// # Errors
     /// [`MachineError::NotNow`] where a disk is not ready.
-    pub fn finish(&self, power_off: bool) -> Result<CutStatus, MachineError> {
-        self.wait_until_ready(true);
-        self.ask(limits::CUT_ANSWERED_WITHIN, |answer| Command::Finish { power_off, answer })
+    pub fn finish(&self, power_off: bool, gone: &dyn Fn() -> bool) -> Result<CutStatus, MachineError> {
+        self.wait_until_ready(true, gone)?;
+        let finish = |given_up, answer| Command::Finish { power_off, given_up, answer };
+        self.ask(limits::CUT_ANSWERED_WITHIN, gone, finish)
     }
 
     /// Thaws the machine, whatever froze it. Works while a cut is being made, too.
@@ -158,7 +165,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::Unknown`].
     pub fn resync(&self, disk: &str) -> Result<(), MachineError> {
-        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Resync { disk: disk.to_owned(), answer })
+        self.order(|answer| Command::Resync { disk: disk.to_owned(), answer })
     }
 
     /// Takes away what is kept of a disk that is protected no more.
@@ -166,7 +173,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::InUse`], [`MachineError::Unknown`].
     pub fn remove(&self, disk: &str) -> Result<(), MachineError> {
-        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Remove { disk: disk.to_owned(), answer })
+        self.order(|answer| Command::Remove { disk: disk.to_owned(), answer })
     }
 
     /// Goes on with other settings: disks come and go, the others do not notice.
@@ -177,15 +184,12 @@ impl MachineHandle {
     /// where a disk cannot be taken up, the others go on, and there is no cut
     /// without it until it is, or is no longer asked for.
     pub fn reload(&self, settings: MachineSettings) -> Result<Vec<String>, MachineError> {
-        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Reload {
-            settings: Box::new(settings),
-            answer,
-        })
+        self.order(|answer| Command::Reload { settings: Box::new(settings), answer })
     }
 
     /// Waits for disks that are on their way to be ready, but not for long, and
     /// not for those that a cut can do without.
-    fn wait_until_ready(&self, is_final: bool) {
+    fn wait_until_ready(&self, is_final: bool, gone: &dyn Fn() -> bool) -> Result<(), MachineError> {
         let until = Instant::now() + READY_WITHIN;
         while Instant::now() < until {
             let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,32 +198,62 @@ impl MachineHandle {
             let waits = shown.disks.iter().filter(is_needed).any(ShownDisk::is_on_its_way);
             drop(shown);
             if !waits {
-                return;
+                break;
+            }
+            if gone() {
+                return Err(not_now(GONE));
             }
             thread::sleep(LOOKS_EVERY);
         }
+        Ok(())
+    }
+
+    /// Asks for something that is done at once, and whoever asks for it.
+    fn order<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, MachineError> {
+        self.ask(limits::ORDER_ANSWERED_WITHIN, &|| false, |_, answer| command(answer))
     }
 
     fn ask<T>(
         &self,
         within: Duration,
-        command: impl FnOnce(Answer<T>) -> Command,
+        gone: &dyn Fn() -> bool,
+        command: impl FnOnce(Cancel, Answer<T>) -> Command,
     ) -> Result<T, MachineError> {
         let (answer, answered) = commands::bounded(1);
-        self.commands
-            .send_timeout(command(answer), TAKES_WITHIN)
-            .map_err(|_| not_now("the agent is busy with a cut, or ends: try again later"))?;
-        answered.recv_timeout(within).unwrap_or_else(|error| {
-            Err(not_now(match error {
-                commands::RecvTimeoutError::Timeout => {
-                    "the agent has not answered, because a filesystem, a hook or a target hangs: see `agent status` \
-                     and the kernel's log; it may be done all the same"
+        let given_up = Cancel::default();
+        let mut command = command(given_up.clone(), answer);
+        let mut until = Instant::now() + TAKES_WITHIN;
+        while let Err(untaken) = self.commands.send_timeout(command, LOOKS_EVERY) {
+            if untaken.is_disconnected() || Instant::now() >= until {
+                return Err(not_now("the agent is busy with a cut, or ends: try again later"));
+            }
+            if gone() {
+                return Err(not_now(GONE));
+            }
+            command = untaken.into_inner();
+        }
+        until = Instant::now() + within;
+        loop {
+            match answered.recv_timeout(LOOKS_EVERY) {
+                Ok(answer) => return answer,
+                Err(commands::RecvTimeoutError::Disconnected) => {
+                    return Err(not_now("the agent has ended before it answered"));
                 }
-                commands::RecvTimeoutError::Disconnected => "the agent has ended before it answered",
-            }))
-        })
+                Err(commands::RecvTimeoutError::Timeout) if Instant::now() >= until => {
+                    return Err(not_now(
+                        "the agent has not answered, because a filesystem, a hook or a target hangs: see `agent status` \
+                         and the kernel's log; it may be done all the same",
+                    ));
+                }
+                // It goes on to its end where it has begun.
+                Err(commands::RecvTimeoutError::Timeout) if gone() => given_up.cancel(),
+                Err(commands::RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 }
+
+const GONE: &str = "whoever asked for it has gone";
 
 pub(super) fn not_now(reason: impl Into<String>) -> MachineError {
     MachineError::NotNow { reason: reason.into() }

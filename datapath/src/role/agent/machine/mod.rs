@@ -12,6 +12,7 @@
 //!   └────── Shown <── status ── lane, lane, … (a thread for each disk)
 //! ```
 
+mod absent;
 mod bound;
 mod error;
 mod event;
@@ -42,6 +43,7 @@ pub use source::How;
 pub use status::{CutStatus, DiskPoint, DiskStatus, MachineStatus};
 pub use uninstall::{Uninstall, uninstall};
 
+use self::absent::Absent;
 use self::bound::Bound;
 use self::handle::{Command, SharedShown, Shown, not_now};
 use self::policy::{Due, Policy};
@@ -61,6 +63,7 @@ pub struct Machine {
     common: Common,
     bound: Bound,
     disks: Vec<Protected>,
+    absent: Absent,
     freezer: Standstill,
     policy: Policy,
     /// Frozen for good, by a final cut of this name.
@@ -111,6 +114,7 @@ impl Machine {
             common,
             bound,
             disks: Vec::new(),
+            absent: Absent::default(),
             freezer,
             policy,
             held: None,
@@ -123,9 +127,10 @@ impl Machine {
     }
 
     fn begin(&mut self) -> Result<(), MachineError> {
-        for settings in self.common.settings.disks.clone() {
-            let disk = self.protect(&settings, None)?;
-            self.disks.push(disk);
+        let wanted = self.common.settings.disks.clone();
+        let taken_up: Vec<_> = wanted.iter().map(|settings| self.take_up(settings)).collect();
+        if self.disks.is_empty() {
+            taken_up.into_iter().collect::<Result<(), _>>()?;
         }
         self.show();
         let machine = self.common.settings.name.clone();
@@ -186,6 +191,7 @@ impl Machine {
         shown.master_target = self.common.settings.remote.location().to_string();
         shown.relocated = self.bound.relocated();
         shown.frozen = self.held.is_some();
+        shown.absent.clone_from(&self.absent.disks);
         shown.disks(&self.disks);
         let numbers = self.disks.iter().map(|disk| disk.number).collect();
         self.freezer.watch_over(numbers);
@@ -194,8 +200,12 @@ impl Machine {
     fn obey(&mut self, command: Command) {
         // Whoever asked may have gone.
         match command {
-            Command::Cut { app, name, answer } => drop(answer.send(self.cut_on_demand(app, &name))),
-            Command::Finish { power_off, answer } => drop(answer.send(self.finish(power_off))),
+            Command::Cut { app, name, given_up, answer } => {
+                drop(answer.send(self.cut_on_demand(app, &name, &given_up)));
+            }
+            Command::Finish { power_off, given_up, answer } => {
+                drop(answer.send(self.finish(power_off, &given_up)));
+            }
             Command::Resync { disk, answer } => drop(answer.send(self.resync(&disk))),
             Command::Remove { disk, answer } => drop(answer.send(self.remove(&disk))),
             Command::Reload { settings, answer } => drop(answer.send(self.reload(*settings))),
@@ -215,7 +225,7 @@ impl Machine {
             self.tell(Event::Alarm { text: ALARM_THAWED.to_owned() });
             self.show();
         }
-        let mut has_changed = false;
+        let mut has_changed = self.held.is_none() && self.look_for_absent();
         for index in 0..self.disks.len() {
             has_changed |= self.look_after_disk(index);
         }
@@ -283,23 +293,23 @@ impl Machine {
                 self.note(&Outcome::Skipped { reason, void: false });
             }
             Some(due) => {
-                self.cut(due == Due::App, "", None);
+                self.cut(due == Due::App, "", None, None);
             }
         }
     }
 
-    fn cut_on_demand(&mut self, app: bool, name: &str) -> Result<CutStatus, MachineError> {
+    fn cut_on_demand(&mut self, app: bool, name: &str, given_up: &Cancel) -> Result<CutStatus, MachineError> {
         if name.len() > limits::POINT_NAME_MAX || name.contains(char::is_control) {
             return Err(MachineError::Name { name: name.to_owned() });
         }
         self.check_ready(false)?;
-        Ok(self.cut(app, name, None))
+        Ok(self.cut(app, name, None, Some(given_up)))
     }
 
-    fn finish(&mut self, power_off: bool) -> Result<CutStatus, MachineError> {
+    fn finish(&mut self, power_off: bool, given_up: &Cancel) -> Result<CutStatus, MachineError> {
         self.check_ready(true)?;
         self.tell_passes()?;
-        let status = self.cut(true, FINAL, Some(power_off));
+        let status = self.cut(true, FINAL, Some(power_off), Some(given_up));
         if self.freezer.holds() {
             self.held = Some(FINAL.to_owned());
         }
@@ -309,7 +319,7 @@ impl Machine {
 
     /// Makes a cut; `last`: the final one, and whether the machine is then
     /// powered off.
-    fn cut(&mut self, app: bool, name: &str, last: Option<bool>) -> CutStatus {
+    fn cut(&mut self, app: bool, name: &str, last: Option<bool>, given_up: Option<&Cancel>) -> CutStatus {
         // Afterwards nothing can be kept for as long as the machine is frozen.
         self.keep();
         let (lanes, left_out) = self.fit_for_cut(last.is_some());
@@ -323,6 +333,7 @@ impl Machine {
             hooks: (app && has_hooks).then_some(&settings.hooks),
             budget: settings.freeze_budget,
             remainder_bytes: self.common.reserve.bytes(),
+            given_up,
         };
         let mut outcome = cut_machine(&lanes, &mut self.freezer.clone(), plan);
         if let Outcome::Made { left_out: others, .. } = &mut outcome {

@@ -9,7 +9,6 @@ use super::error::MachineError;
 use super::event::Event;
 use super::handle::not_now;
 use super::protected::Protected;
-use super::settings::{DiskSettings, Tracking};
 use super::source::How;
 use crate::limits;
 use crate::role::Disk;
@@ -17,7 +16,7 @@ use crate::role::agent::{LaneHandle, LeftOut, Passes};
 use crate::telemetry::Notice;
 
 impl Machine {
-    fn has_tracked(&self) -> bool {
+    pub(super) fn has_tracked(&self) -> bool {
         self.disks.iter().any(|disk| disk.nature.tracking == How::Ebpf)
     }
 
@@ -32,21 +31,11 @@ impl Machine {
         if self.disks.is_empty() {
             return Some("no disk is protected".to_owned());
         }
-        if let Some(missing) = self
-            .missing()
-            .find(|missing| is_final || missing.tracking != Tracking::Digest || !self.has_tracked())
-        {
-            return Some(not_taken_up(&missing.name));
+        if let Some(missing) = self.missing_for_cut(is_final) {
+            return Some(missing);
         }
         let needed = self.disks.iter().filter(|disk| self.is_needed(disk, is_final));
         needed.filter_map(|disk| Some(format!("disk {} {}", disk.settings.name, why_unready(disk)?))).next()
-    }
-
-    /// Those that a reload could not take up: a point without them is none of the
-    /// machine.
-    fn missing(&self) -> impl Iterator<Item = &DiskSettings> {
-        let is_here = |name: &String| self.disks.iter().any(|disk| disk.settings.name == *name);
-        self.common.settings.disks.iter().filter(move |wanted| !is_here(&wanted.name))
     }
 
     /// Whether the machine has made its final point.
@@ -112,16 +101,16 @@ impl Machine {
     }
 }
 
-fn not_taken_up(name: &str) -> String {
-    format!("disk {name} could not be taken up; `failback agent reload` tries again")
-}
-
 /// Why a disk can be in no cut now.
 fn why_unready(disk: &Protected) -> Option<String> {
     let status = disk.lane_status();
     if status.state != Disk::Protecting {
         let more = status.reason.or(status.trouble).map(|more| format!(" ({more})")).unwrap_or_default();
         return Some(format!("is {}{more}", status.state.name()));
+    }
+    // Its last words may be those of a lane at work.
+    if disk.handle().is_none() {
+        return Some("is being taken up again".to_owned());
     }
     if let Some(waiting) = status.waiting {
         return Some(format!("waits for its target: {waiting}"));

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Machine;
+use super::absent::Absent;
 use super::error::MachineError;
 use super::policy::Policy;
 use super::protected::{Located, Protected};
@@ -24,7 +25,12 @@ pub(super) fn check(settings: &MachineSettings) -> Result<(), MachineError> {
         if !names.insert(&disk.name) {
             return Err(MachineError::Twice { what: format!("the name {}", disk.name) });
         }
-        if !numbers.insert(Located::find(disk)?.number.to_raw()) {
+        let located = match Located::find(disk) {
+            // One that is away for now is looked for again and again.
+            Err(_) if !disk.device.exists() => continue,
+            located => located?,
+        };
+        if !numbers.insert(located.number.to_raw()) {
             return Err(MachineError::Twice { what: disk.device.display().to_string() });
         }
     }
@@ -44,6 +50,7 @@ impl Machine {
         self.policy = Policy::new(settings.points, settings.hooks.pre.is_some(), Instant::now());
         self.common.settings = settings.clone();
         let (mut changes, mut failed) = (Vec::new(), None);
+        self.absent = Absent::default();
         let mut kept: Vec<Protected> = Vec::new();
         for mut disk in std::mem::take(&mut self.disks) {
             let name = &disk.settings.name;
@@ -62,11 +69,8 @@ impl Machine {
                 self.disks.push(kept.swap_remove(index));
                 continue;
             }
-            match self.protect(wanted, None) {
-                Ok(disk) => {
-                    changes.push(format!("disk {} is taken up", wanted.name));
-                    self.disks.push(disk);
-                }
+            match self.take_up(wanted) {
+                Ok(()) => changes.push(format!("disk {} is taken up", wanted.name)),
                 Err(error) => failed = Some(error),
             }
         }

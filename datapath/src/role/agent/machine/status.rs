@@ -34,6 +34,8 @@ pub struct MachineStatus {
     pub traffic: Traffic,
     /// Its disks.
     pub disks: Vec<DiskStatus>,
+    /// Disks that are asked for and could not be taken up.
+    pub absent: Vec<LeftOut>,
 }
 
 /// A protected disk.
