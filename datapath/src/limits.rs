@@ -127,6 +127,10 @@ pub const MERGE_FAN: u64 = 16;
 /// Pages (4 KiB) of indexes and digests that a journal keeps in memory: 16 MiB.
 pub const JOURNAL_PAGES_CACHED: usize = 4096;
 
+/// Blocks (4 KiB) of one file that whoever only looks at a journal may change in
+/// memory, in place of the volume: 256 MiB, an index of five million chunks.
+pub const ASIDE_BLOCKS_MAX: usize = 1 << 16;
+
 /// Files of a journal that are open at once: those that a lookup probes stay open.
 pub const JOURNAL_FILES_OPEN: usize = 96;
 
@@ -165,9 +169,14 @@ pub const OFFERS_IN_FLIGHT: usize = 8;
 /// freeze, 1 s, from any disk worth protecting.
 pub const REMAINDER_BYTES_MAX: u64 = 64 << 20;
 
-/// Windows of a replica: a third each for reads of the target, for writes to it,
-/// and for reads of before-images; one for each operation in flight, 24 MiB for a disk.
-pub const REPLICA_WINDOWS: usize = 3 * QUEUE_DEPTH;
+/// Short operations of a kind that a replica has in flight besides `QUEUE_DEPTH`
+/// windows, each for reads of the target, for writes to it, and for reads of
+/// before-images: a disk answers 32 at once more than twice as fast as eight, and one
+/// of a chunk each leaves a window almost empty. With the windows 30 MiB a disk.
+pub const SMALL_WINDOWS: usize = 24;
+
+/// Memory of such an operation: a chunk of the usual size.
+pub const SMALL_WINDOW_BYTES: u32 = CHUNK_BYTES;
 
 /// Strokes (4 MiB of what is overwritten, and as much of what comes) whose reads run
 /// while the one before is packed: 16 MiB.

@@ -39,7 +39,7 @@ impl Batch {
     pub(super) fn new(buffer: Buffer) -> Self {
         Self {
             buffer: Some(buffer),
-            packer: Packer::new(Compression::Lz4),
+            packer: Packer::new(Compression::Lz4).sparing(),
             entries: Vec::with_capacity(limits::BATCH_CHUNKS_MAX),
             payload_bytes: 0,
             delta: DeltaNumber::default(),

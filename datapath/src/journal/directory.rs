@@ -66,8 +66,18 @@ struct Inner {
     path: PathBuf,
     /// For flushing names and asking for free space.
     handle: File,
-    /// Locked, for whoever writes: an open file description lock ends with it.
-    lock: Option<File>,
+    /// An open file description lock, which ends with it.
+    lock: Lock,
+}
+
+/// What is kept away meanwhile.
+enum Lock {
+    /// Nobody: this one looks whoever writes.
+    Free,
+    /// Whoever writes.
+    Shared { _file: Option<File> },
+    /// Everybody: this one writes.
+    Sole { _file: File },
 }
 
 impl Directory {
@@ -79,10 +89,10 @@ impl Directory {
     pub fn open(path: &Path, holder: &str) -> Result<Self, DirectoryError> {
         let failed = |action| move |source| DirectoryError::File { path: path.to_owned(), action, source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make"))?;
-        let lock = take_lock(path, holder)?;
+        let lock = Lock::Sole { _file: take_lock(path, holder)? };
         let handle = File::open(path).map_err(failed("open"))?;
         handle.sync_all().map_err(failed("flush"))?;
-        Ok(Self { inner: Rc::new(Inner { path: path.to_owned(), handle, lock: Some(lock) }) })
+        Ok(Self { inner: Rc::new(Inner { path: path.to_owned(), handle, lock }) })
     }
 
     /// Opens the directory to look at it, whoever writes there meanwhile.
@@ -90,12 +100,35 @@ impl Directory {
     /// # Errors
     /// Those of files.
     pub fn open_read_only(path: &Path) -> Result<Self, DirectoryError> {
+        Self::look(path, Lock::Free)
+    }
+
+    /// Opens the directory to look at it while nobody writes there; others may look
+    /// too. Nothing is changed, the lock's file included.
+    ///
+    /// # Errors
+    /// [`DirectoryError::InUse`], and those of files.
+    pub fn open_shared(path: &Path) -> Result<Self, DirectoryError> {
+        let failed = |source| DirectoryError::File { path: path.to_owned(), action: "lock", source };
+        let file = match File::open(path.join(LOCK)) {
+            Ok(file) => Some(file),
+            // Nobody ever wrote there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        if let Some(file) = &file {
+            set_lock(path, file, libc::F_RDLCK)?;
+        }
+        Self::look(path, Lock::Shared { _file: file })
+    }
+
+    fn look(path: &Path, lock: Lock) -> Result<Self, DirectoryError> {
         let handle = File::open(path).map_err(|source| DirectoryError::File {
             path: path.to_owned(),
             action: "open",
             source,
         })?;
-        Ok(Self { inner: Rc::new(Inner { path: path.to_owned(), handle, lock: None }) })
+        Ok(Self { inner: Rc::new(Inner { path: path.to_owned(), handle, lock }) })
     }
 
     /// Where it is.
@@ -116,7 +149,10 @@ impl Directory {
     }
 
     fn check_writable(&self) -> io::Result<()> {
-        if self.inner.lock.is_some() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+        match self.inner.lock {
+            Lock::Sole { .. } => Ok(()),
+            Lock::Free | Lock::Shared { .. } => Err(io::ErrorKind::PermissionDenied.into()),
+        }
     }
 }
 
@@ -125,28 +161,44 @@ fn take_lock(path: &Path, holder: &str) -> Result<File, DirectoryError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.open(path.join(LOCK)).map_err(failed("lock"))?;
-    let whole = libc::flock {
-        l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
+    set_lock(path, &file, libc::F_WRLCK)?;
+    let line = format!("{holder} (process {})\n", std::process::id());
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(line.as_bytes()));
+    written.map_err(failed("lock"))?;
+    Ok(file)
+}
+
+/// Locks the whole of the lock's file, for writing or for reading.
+fn set_lock(path: &Path, file: &File, kind: libc::c_int) -> Result<(), DirectoryError> {
+    let whole = |kind: libc::c_int| libc::flock {
+        l_type: libc::c_short::try_from(kind).unwrap_or_default(),
         l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default(),
         l_start: 0,
         l_len: 0,
         l_pid: 0,
     };
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)) {
-        Ok(_) => {}
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole(kind))) {
+        Ok(_) => Ok(()),
         Err(Errno::EAGAIN | Errno::EACCES) => {
-            let mut text = String::new();
-            let read = file.take(HOLDER_BYTES_MAX).read_to_string(&mut text);
-            let named = read.is_ok() && !text.trim().is_empty();
-            let holder = if named { text.trim().to_owned() } else { "another process".to_owned() };
-            return Err(DirectoryError::InUse { path: path.to_owned(), holder });
+            // Whoever only reads does not write its name there.
+            let mut met = whole(libc::F_WRLCK);
+            let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut met));
+            let is_read = asked.is_ok() && libc::c_int::from(met.l_type) == libc::F_RDLCK;
+            let holder = if is_read { "a command that reads it".to_owned() } else { holder_of(file) };
+            Err(DirectoryError::InUse { path: path.to_owned(), holder })
         }
-        Err(errno) => return Err(failed("lock")(errno.into())),
+        Err(errno) => {
+            Err(DirectoryError::File { path: path.to_owned(), action: "lock", source: errno.into() })
+        }
     }
-    let line = format!("{holder} (process {})\n", std::process::id());
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(line.as_bytes()));
-    written.map_err(failed("lock"))?;
-    Ok(file)
+}
+
+/// Who holds it, as whoever did last wrote it there.
+fn holder_of(file: &File) -> String {
+    let mut text = String::new();
+    let read = file.take(HOLDER_BYTES_MAX).read_to_string(&mut text);
+    let is_named = read.is_ok() && !text.trim().is_empty();
+    if is_named { text.trim().to_owned() } else { "another process".to_owned() }
 }
 
 impl Volume for Directory {

@@ -21,6 +21,7 @@
 //! ```
 
 mod appending;
+mod aside;
 mod batch;
 mod close;
 mod contents;
@@ -56,6 +57,7 @@ mod volume;
 mod tests;
 
 pub use appending::Appending;
+pub use aside::{Aside, AsideFile};
 pub use batch::Batch;
 pub use directory::{Directory, DirectoryError, DirectoryFile};
 pub use entry::{Before, Entry, Place};

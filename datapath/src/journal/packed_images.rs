@@ -42,6 +42,11 @@ impl<F> PackedImages<F> {
         }
     }
 
+    /// Bytes of the read.
+    pub fn bytes(&self) -> u64 {
+        to_u64(self.length)
+    }
+
     /// Those that it gets.
     pub fn images(&self) -> &[BeforeImage] {
         &self.images

@@ -35,6 +35,7 @@ pub struct Packer {
     /// Extents to send raw before trying again, after some that did not shrink.
     skip: u32,
     failures: u32,
+    is_sparing: bool,
     link: LinkRate,
 }
 
@@ -42,13 +43,21 @@ impl Packer {
     /// A packer for one lane.
     #[must_use]
     pub fn new(compression: Compression) -> Self {
-        Self { compression, packed: Vec::new(), skip: 0, failures: 0, link: LinkRate::new(None) }
+        let is_sparing = compression == Compression::Auto;
+        Self { compression, packed: Vec::new(), skip: 0, failures: 0, is_sparing, link: LinkRate::new(None) }
     }
 
     /// The same for a run that sends so many bytes a second at most.
     #[must_use]
     pub fn limited_to(self, rate_limit: Option<u64>) -> Self {
         Self { link: LinkRate::new(rate_limit), ..self }
+    }
+
+    /// The same for who must not wait: after some extents that did not shrink it
+    /// tries one in 33, as `auto` does. What cannot shrink costs the most.
+    #[must_use]
+    pub fn sparing(self) -> Self {
+        Self { is_sparing: true, ..self }
     }
 
     /// Tells the packer that the link took `bytes` in `elapsed` seconds.
@@ -85,7 +94,7 @@ impl Packer {
             Compression::Auto | Compression::Lz4 => Codec::Lz4,
             Compression::Zstd => Codec::Zstd,
         };
-        if self.compression == Compression::Auto && self.skip > 0 {
+        if self.is_sparing && self.skip > 0 {
             self.skip -= 1;
             return None;
         }
@@ -164,6 +173,21 @@ mod tests {
             assert_eq!(unpack(used, packed, &mut back), Ok(()));
             assert!(back == bytes);
         }
+    }
+
+    #[test]
+    fn a_sparing_packer_soon_leaves_alone_what_does_not_shrink_and_finds_what_does() {
+        let mut packer = Packer::new(Compression::Lz4).sparing();
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        let noise: Vec<u8> = (0..4096).map(|_| noise()).collect();
+        (0..200).for_each(|_| assert_eq!(packer.pack(&noise).0, Codec::Raw));
+        let raw = (0..100).take_while(|_| packer.pack(&text(4096)).0 == Codec::Raw).count();
+        assert!(raw <= 32, "{raw} extents that shrink were sent as they are");
+        assert!((0..100).all(|_| packer.pack(&text(4096)).0 == Codec::Lz4));
     }
 
     #[test]

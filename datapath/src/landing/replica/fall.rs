@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use super::Error;
 use super::overwrites::Overwrites;
 use super::stroke::{Content, Piece, Stroke};
+use super::windows::Windows;
 use crate::disk::Blocks;
 use crate::journal::{Appending, Batch, VolumeFile};
 use crate::limits;
-use crate::pipeline::Pool;
 use crate::unit::Extent;
 
 /// Batches to be filled again.
@@ -26,7 +26,7 @@ pub(super) struct Fall<B, F> {
     /// Gone when it has fallen.
     pub falling: watch::Sender<()>,
     pub disk: Rc<B>,
-    pub windows: Pool,
+    pub windows: Windows,
     pub batches: Batches,
 }
 

@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use super::Error;
 use super::reading::Reading;
+use super::windows::Windows;
 use crate::disk::Blocks;
 use crate::journal::{Batch, Pair};
 use crate::limits;
-use crate::pipeline::{Digester, Pool};
+use crate::pipeline::Digester;
 use crate::unit::{ChunkSize, Digest, Extent, to_usize};
 
 /// What the journal is to be told of a chunk.
@@ -25,7 +26,7 @@ pub(super) enum Told {
 /// stroke while another is packed.
 pub(super) struct Keep<B> {
     pub disk: Rc<B>,
-    pub windows: Pool,
+    pub windows: Windows,
     pub batch: Batch,
     pub chunk: ChunkSize,
     pub disk_bytes: u64,

@@ -6,8 +6,8 @@
 //! target's flush, and is what the source cut; what is refused changes nothing;
 //! a number is called durable only after both flushes. Never: reads the source,
 //! guesses what a crash left, acknowledges after an error.
-//! Limits: `limits::REPLICA_WINDOWS` windows of memory, `limits::QUEUE_DEPTH`
-//! operations of a kind in flight, `limits::BATCH_CHUNKS_MAX` chunks a stroke,
+//! Limits: `limits::QUEUE_DEPTH` windows and `limits::SMALL_WINDOWS` short operations
+//! of a kind in flight, `limits::BATCH_CHUNKS_MAX` chunks a stroke,
 //! `limits::STROKES_AHEAD` of them prepared, `limits::STROKES_IN_HAND` falling.
 //!
 //! ```text
@@ -41,6 +41,7 @@ mod rewind;
 mod step;
 mod stroke;
 mod view;
+mod windows;
 
 use std::rc::Rc;
 
@@ -53,11 +54,11 @@ pub use point::Cut;
 use crate::delta::Manifest;
 use crate::disk::Blocks;
 use crate::journal::{Journal, PairState, Volume};
-use crate::pipeline::Pool;
 use crate::unit::{DeltaNumber, Epoch, Generation};
 use fall::Batches;
 use in_hand::InHand;
 use stroke::ZeroDigests;
+use windows::Windows;
 
 /// A target disk with its journal, in the hands of one lane.
 pub struct Replica<B, V: Volume> {
@@ -67,9 +68,9 @@ pub struct Replica<B, V: Volume> {
     in_hand: InHand,
     /// For reads of the target; writes and reads of before-images have their own, so
     /// that none of them waits for the others.
-    windows: Pool,
-    writes: Pool,
-    recalls: Pool,
+    windows: Windows,
+    writes: Windows,
+    recalls: Windows,
     /// To be filled again; gone where a stroke failed half prepared.
     batches: Batches,
     zeroes: ZeroDigests,

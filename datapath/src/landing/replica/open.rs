@@ -7,13 +7,13 @@ use roaring::RoaringBitmap;
 use super::fall::Batches;
 use super::in_hand::InHand;
 use super::stroke::ZeroDigests;
+use super::windows::Windows;
 use super::{Course, Error, Replica};
 use crate::delta::Manifest;
 use crate::disk::Blocks;
 use crate::journal::{Journal, PackedImages, Pair, PairState, PointKind, Recovery, Volume};
 use crate::limits;
-use crate::pipeline::Pool;
-use crate::unit::{DeltaNumber, to_u64};
+use crate::unit::{DeltaNumber, to_usize};
 
 impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// Makes a replica on `disk` with its journal on the empty `volume`. It
@@ -47,12 +47,12 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     fn of(disk: B, journal: Journal<V>, course: Course) -> Result<Self, Error> {
         let memory = |source| Error::Memory { source };
         let disk = Rc::new(disk);
-        let each = limits::REPLICA_WINDOWS / 3;
+        let window = to_usize(u64::from(limits::WINDOW_BYTES));
         Ok(Self {
             in_hand: InHand::default(),
-            windows: Pool::new(each).map_err(memory)?,
-            writes: Pool::new(each).map_err(memory)?,
-            recalls: Pool::sized(each, PackedImages::<V::File>::BYTES_MAX).map_err(memory)?,
+            windows: Windows::new(window).map_err(memory)?,
+            writes: Windows::new(window).map_err(memory)?,
+            recalls: Windows::new(PackedImages::<V::File>::BYTES_MAX).map_err(memory)?,
             zeroes: ZeroDigests::new(journal.pair()),
             disk,
             batches: Batches::default(),
@@ -96,8 +96,3 @@ fn check_size(disk: &impl Blocks, pair: &Pair) -> Result<(), Error> {
     }
     Ok(())
 }
-
-const _: () = assert!(
-    to_u64(limits::REPLICA_WINDOWS / 3) >= to_u64(limits::QUEUE_DEPTH),
-    "a write in flight has a window"
-);

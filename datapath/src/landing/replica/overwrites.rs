@@ -5,9 +5,10 @@ use std::io;
 use std::rc::Rc;
 
 use super::Error;
+use super::windows::Windows;
 use crate::disk::Blocks;
 use crate::limits;
-use crate::pipeline::{Pool, PooledBuffer};
+use crate::pipeline::PooledBuffer;
 use crate::ring::{self, Task};
 use crate::unit::Extent;
 
@@ -17,13 +18,13 @@ use crate::unit::Extent;
 /// another in flight waits for it.
 pub(super) struct Overwrites<B> {
     disk: Rc<B>,
-    pool: Pool,
+    pool: Windows,
     in_flight: VecDeque<(Extent, Task<Result<(), Error>>)>,
 }
 
 impl<B: Blocks + 'static> Overwrites<B> {
-    pub fn new(disk: Rc<B>, pool: Pool) -> Self {
-        Self { disk, pool, in_flight: VecDeque::with_capacity(limits::QUEUE_DEPTH) }
+    pub fn new(disk: Rc<B>, pool: Windows) -> Self {
+        Self { disk, pool, in_flight: VecDeque::with_capacity(Windows::COUNT) }
     }
 
     /// Writes what `fill` puts into a buffer over `extent`, at most a window.
@@ -32,8 +33,8 @@ impl<B: Blocks + 'static> Overwrites<B> {
     /// # Errors
     /// Those of earlier writes.
     pub async fn write(&mut self, extent: Extent, fill: impl FnOnce(&mut [u8])) -> Result<(), Error> {
-        self.admit(extent).await?;
-        let mut buffer = self.buffer().await?;
+        self.admit(extent, Windows::COUNT).await?;
+        let mut buffer = self.buffer(extent.length()).await?;
         fill(buffer.bytes_mut());
         let disk = Rc::clone(&self.disk);
         let task = ring::spawn(async move {
@@ -50,7 +51,7 @@ impl<B: Blocks + 'static> Overwrites<B> {
     /// # Errors
     /// Those of earlier writes.
     pub async fn zero(&mut self, extent: Extent) -> Result<(), Error> {
-        self.admit(extent).await?;
+        self.admit(extent, limits::QUEUE_DEPTH).await?;
         let disk = Rc::clone(&self.disk);
         let task = ring::spawn(async move { Ok(disk.zero_in_place(extent).await?) });
         self.in_flight.push_back((extent, task));
@@ -69,10 +70,10 @@ impl<B: Blocks + 'static> Overwrites<B> {
         result
     }
 
-    /// Waits until there is room for another write, and nothing in flight on `extent`.
-    async fn admit(&mut self, extent: Extent) -> Result<(), Error> {
+    /// Waits until fewer than `most` are in flight, and none on `extent`.
+    async fn admit(&mut self, extent: Extent, most: usize) -> Result<(), Error> {
         let meets = |(other, _): &(Extent, _)| other.intersection(extent).is_some();
-        while self.in_flight.len() >= limits::QUEUE_DEPTH
+        while self.in_flight.len() >= most
             || self.in_flight.iter().any(meets)
             || self.in_flight.front().is_some_and(|(_, task)| task.is_finished())
         {
@@ -82,11 +83,11 @@ impl<B: Blocks + 'static> Overwrites<B> {
     }
 
     /// A buffer: the pool has one for each write that may be in flight.
-    async fn buffer(&mut self) -> Result<PooledBuffer, Error> {
+    async fn buffer(&mut self, bytes: u64) -> Result<PooledBuffer, Error> {
         loop {
-            match self.pool.try_take() {
+            match self.pool.try_take(bytes) {
                 Some(buffer) => return Ok(buffer),
-                None if self.in_flight.is_empty() => return Ok(self.pool.take().await),
+                None if self.in_flight.is_empty() => return Ok(self.pool.take(bytes).await),
                 None => self.end_oldest().await?,
             }
         }

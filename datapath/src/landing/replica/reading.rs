@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::iter::Peekable;
 use std::rc::Rc;
 
 use super::Error;
+use super::windows::Windows;
 use crate::disk::{self, Blocks};
-use crate::limits;
-use crate::pipeline::{Pool, PooledBuffer};
+use crate::pipeline::PooledBuffer;
 use crate::ring::{self, Task};
 use crate::unit::Extent;
 
@@ -15,29 +16,29 @@ use crate::unit::Extent;
 type Read = Task<(Option<Result<(), disk::Error>>, PooledBuffer)>;
 
 /// Reads the extents of a plan, each at most a window, in their order.
-pub(super) struct Reading<B, Plan> {
+pub(super) struct Reading<B, Plan: Iterator> {
     disk: Rc<B>,
-    plan: Plan,
-    pool: Pool,
+    plan: Peekable<Plan>,
+    pool: Windows,
     ahead: VecDeque<(Extent, Read)>,
 }
 
 impl<B: Blocks + 'static, Plan: Iterator<Item = Extent>> Reading<B, Plan> {
-    pub fn new(disk: Rc<B>, pool: Pool, plan: Plan) -> Self {
-        Self { disk, plan, pool, ahead: VecDeque::with_capacity(limits::QUEUE_DEPTH) }
+    pub fn new(disk: Rc<B>, pool: Windows, plan: Plan) -> Self {
+        Self { disk, plan: plan.peekable(), pool, ahead: VecDeque::with_capacity(Windows::COUNT) }
     }
 
     /// The next extent with its bytes at the start of a buffer; `None` at the
     /// end of the plan.
     pub async fn next(&mut self) -> Result<Option<(Extent, PooledBuffer)>, Error> {
-        while self.ahead.len() < limits::QUEUE_DEPTH {
+        while let Some(extent) = self.plan.peek().copied() {
             // The first must wait for a buffer, the others only take what is left.
-            let buffer = match self.pool.try_take() {
+            let buffer = match self.pool.try_take(extent.length()) {
                 Some(buffer) => buffer,
-                None if self.ahead.is_empty() => self.pool.take().await,
+                None if self.ahead.is_empty() => self.pool.take(extent.length()).await,
                 None => break,
             };
-            let Some(extent) = self.plan.next() else { break };
+            self.plan.next();
             self.submit(extent, buffer);
         }
         let Some((extent, task)) = self.ahead.front_mut() else { return Ok(None) };

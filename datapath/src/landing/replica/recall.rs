@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::Error;
 use super::stroke::{Bytes, Content, Piece, Stroke};
+use super::windows::Windows;
 use crate::journal::{self, Before, BeforeImage, PackedImages, VolumeFile};
-use crate::limits;
-use crate::pipeline::{Pool, PooledBuffer};
+use crate::pipeline::PooledBuffer;
 use crate::ring::{self, Task};
 use crate::unit::{ChunkSize, DeltaNumber, to_usize};
 
@@ -21,7 +21,7 @@ pub(super) struct Recall<F> {
     pub images: Vec<BeforeImage>,
     pub reads: Vec<PackedImages<F>>,
     /// Of [`PackedImages::BYTES_MAX`] each.
-    pub windows: Pool,
+    pub windows: Windows,
     pub chunk: ChunkSize,
     pub disk_bytes: u64,
 }
@@ -39,13 +39,13 @@ impl<F: VolumeFile + 'static> Recall<F> {
         let places = places(&images, chunk, disk_bytes);
         let mut plain = vec![0; places.last().map_or(0, |last| last.end)];
         let mut left = reads.into_iter().map(Rc::new).peekable();
-        let mut ahead = VecDeque::with_capacity(limits::QUEUE_DEPTH);
+        let mut ahead = VecDeque::with_capacity(Windows::COUNT);
         loop {
-            while ahead.len() < limits::QUEUE_DEPTH && left.peek().is_some() {
+            while let Some(next) = left.peek() {
                 // The first must wait for a buffer, the others only take what is left.
-                let buffer = match windows.try_take() {
+                let buffer = match windows.try_take(next.bytes()) {
                     Some(buffer) => buffer,
-                    None if ahead.is_empty() => windows.take().await,
+                    None if ahead.is_empty() => windows.take(next.bytes()).await,
                     None => break,
                 };
                 ahead.extend(left.next().map(|images| Read::begin(images, buffer)));

@@ -36,7 +36,7 @@ pub use landing::{Landing, Standing, Tended};
 pub use name::{NoPairName, PairName};
 pub use orders::Removed;
 pub use pairs::{Alarm, Glance, Lease, PairEntry, Pairs};
-pub use replicas::{Assignment, KeptReplica, Replicas};
+pub use replicas::{Assignment, KeptReplica, Replicas, SeenReplica};
 
 use super::{Error, Pair};
 use crate::limits;

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::session::other_size;
 use super::{Kept, PairName, SharedClock, Targets, Tended};
-use crate::disk::{self, Disk, Purpose, RingDisk, Written};
-use crate::journal::{Clock, Directory, DirectoryError, Journal, Pair, PairState, RetentionPolicy};
+use crate::disk::{self, Disk, LookedAt, Purpose, RingDisk, Written};
+use crate::journal::{Aside, Clock, Directory, DirectoryError, Journal, Pair, PairState, RetentionPolicy};
 use crate::landing::replica::Replica;
 use crate::landing::{Owner, StateDirectory};
 use crate::limits;
@@ -27,6 +27,9 @@ pub(super) const HOLDER: &str = "a master target";
 
 /// A replica on a disk of this host.
 pub type KeptReplica = Kept<RingDisk, Directory>;
+
+/// One that is only looked at: what opening it would change stays in memory.
+pub type SeenReplica = Replica<LookedAt, Aside<Directory>>;
 
 /// Which disk a pair replicates onto.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,21 +133,47 @@ impl Replicas {
     /// [`Error::Unready`]: it has none, somebody else has it open, or the target
     /// is not what it was.
     pub async fn enter(&self, pair: &PairName) -> Result<KeptReplica, Error> {
-        let known = self.look(pair)?;
-        let known = known.ok_or_else(|| unready(pair)("it has no journal: its agent has never connected"))?;
-        self.reopen(pair, &known).await
+        self.reopen(pair).await
     }
 
-    async fn reopen(&self, pair: &PairName, known: &Pair) -> Result<KeptReplica, Error> {
-        let (assignment, folder) = (self.assigned(pair)?, self.folder(pair));
+    /// Opens the target of a pair that has a journal to look at it, on this thread's
+    /// ring. Nobody writes there meanwhile; no byte of target, journal or state is changed.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub async fn see(&self, pair: &PairName) -> Result<SeenReplica, Error> {
+        let (assignment, known) = (self.assigned(pair)?, self.known(pair)?);
+        let opened = once_free(|| Directory::open_shared(&self.folder(pair))).await;
+        let directory = opened.map_err(unready(pair))?;
+        let disk = disk::open(&assignment.target, Purpose::Rehearsal).map_err(unready(pair))?;
+        check_same(pair, &known, &disk)?;
+        if self.mark(pair)?.is_none() {
+            let text =
+                format!("{pair}: its target is nobody's: points hold whatever was written to it since");
+            self.notice(&Notice::new("given-up", text));
+        }
+        let disk = LookedAt::new(RingDisk::new(self.noticed(disk)));
+        let (replica, _recovery) = Replica::open(disk, Aside::new(directory)).await.map_err(unready(pair))?;
+        Ok(replica)
+    }
+
+    /// What the journal of a pair says of it, where it has one and it is its own.
+    fn known(&self, pair: &PairName) -> Result<Pair, Error> {
+        let known = self.look(pair)?;
+        let known = known.ok_or_else(|| unready(pair)("it has no journal: its agent has never connected"))?;
         if (known.machine.as_str(), known.disk.as_str()) != (pair.machine(), pair.disk()) {
             let (machine, disk) = (&known.machine, &known.disk);
-            let reason = format!("the journal in {} is of {machine}/{disk}", folder.display());
+            let reason = format!("the journal in {} is of {machine}/{disk}", self.folder(pair).display());
             return Err(unready(pair)(reason));
         }
-        let directory = lock(&folder).await.map_err(unready(pair))?;
+        Ok(known)
+    }
+
+    async fn reopen(&self, pair: &PairName) -> Result<KeptReplica, Error> {
+        let (assignment, folder, known) = (self.assigned(pair)?, self.folder(pair), self.known(pair)?);
+        let directory = once_free(|| Directory::open(&folder, HOLDER)).await.map_err(unready(pair))?;
         let disk = disk::open(&assignment.target, Purpose::Target).map_err(unready(pair))?;
-        check_same(pair, known, &disk)?;
+        check_same(pair, &known, &disk)?;
         let (identity, owner) = (disk.identity().clone(), self.owner(pair, &disk).with_journal());
         let was_given_up = self.mark(pair)?.is_none();
         if was_given_up {
@@ -154,7 +183,7 @@ impl Replicas {
         }
         let disk = RingDisk::new(self.noticed(disk));
         let (mut replica, _recovery) = Replica::open(disk, directory).await.map_err(unready(pair))?;
-        self.check_left(pair, &mut replica, known).await?;
+        self.check_left(pair, &mut replica, &known).await?;
         if was_given_up {
             let text = format!(
                 "{pair}: its target was nobody's meanwhile: it is read and compared as a whole, and points from \
@@ -265,7 +294,7 @@ impl Targets for Replicas {
         if let Some(reason) = other_size(protect, known.size_bytes) {
             return Err(Error::Unfit { peer: protect.machine.clone(), reason });
         }
-        let mut kept = self.reopen(pair, &known).await?;
+        let mut kept = self.reopen(pair).await?;
         if known.machine_identity.is_empty() {
             let met = kept.replica().remember_machine(&protect.machine_identity).await;
             met.map_err(unready(pair))?;
@@ -282,11 +311,13 @@ where
     move |error| Error::Unready { pair: pair.to_string(), source: error.into() }
 }
 
-/// Takes a journal's lock. Whoever looks after it has it for a moment only.
-async fn lock(folder: &Path) -> Result<Directory, DirectoryError> {
+/// Opens a journal's directory. Whoever looks after it has it for a moment only.
+async fn once_free(
+    open: impl Fn() -> Result<Directory, DirectoryError>,
+) -> Result<Directory, DirectoryError> {
     let until = Instant::now() + limits::JOURNAL_FREE_WITHIN;
     loop {
-        match Directory::open(folder, HOLDER) {
+        match open() {
             Err(DirectoryError::InUse { .. }) if Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use failback_datapath::limits;
 use failback_datapath::pipeline::is_zero;
-use failback_datapath::role::master_target::KeptReplica;
+use failback_datapath::role::master_target::SeenReplica;
 use failback_datapath::sys::Arena;
 use failback_datapath::unit::{Epoch, Extent, to_u64, to_usize};
 use indicatif::BinaryBytes;
@@ -27,11 +27,11 @@ const HOLE_BYTES: usize = 4096;
 /// Writes the disk as it was at a point into the new image `file`.
 pub fn copy(place: &Place, pair: &str, which: &Which, file: &Path, output: &Output) -> Result<(), Failed> {
     let desk = place.desk(pair, output)?;
-    desk.work(async |kept| {
-        let point = desk.point(which, kept)?;
-        kept.replica().check_untouched().await.map_err(failed)?;
-        let image = Image::create(file, kept.replica().journal().pair().size_bytes)?;
-        let written_bytes = write(kept, point.epoch, &image, output).await?;
+    desk.look(async |seen| {
+        let point = desk.point(which, seen.journal())?;
+        seen.check_untouched().await.map_err(failed)?;
+        let image = Image::create(file, seen.journal().pair().size_bytes)?;
+        let written_bytes = write(seen, point.epoch, &image, output).await?;
         let size_bytes = image.size_bytes;
         image.finish()?;
         output.line(
@@ -54,12 +54,7 @@ pub fn copy(place: &Place, pair: &str, which: &Which, file: &Path, output: &Outp
     })
 }
 
-async fn write(
-    kept: &mut KeptReplica,
-    point: Epoch,
-    image: &Image<'_>,
-    output: &Output,
-) -> Result<u64, Failed> {
+async fn write(seen: &SeenReplica, point: Epoch, image: &Image<'_>, output: &Output) -> Result<u64, Failed> {
     let failed = |error: &dyn std::fmt::Display| (Exit::Failed, error.to_string());
     let window = NonZeroUsize::new(to_usize(u64::from(limits::WINDOW_BYTES))).unwrap_or(NonZeroUsize::MIN);
     let buffers = Arena::buffers(1, window).map_err(|error| failed(&error))?;
@@ -68,7 +63,7 @@ async fn write(
     let mut written_bytes = 0;
     let whole = Extent::between(0, image.size_bytes);
     for extent in whole.split_at_multiples(u64::from(limits::WINDOW_BYTES)) {
-        let (read, back) = kept.replica().read_at(point, extent, buffer).await;
+        let (read, back) = seen.read_at(point, extent, buffer).await;
         buffer = back;
         read.map_err(|error| failed(&error))?;
         let bytes = &buffer.bytes()[..to_usize(extent.length())];

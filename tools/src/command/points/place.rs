@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use failback_datapath::error::Remediable;
-use failback_datapath::journal::{Pair, PointRecord, RetentionPolicy};
+use failback_datapath::journal::{Journal, Pair, PointRecord, RetentionPolicy, Volume};
 use failback_datapath::ring;
 use failback_datapath::role::Error;
-use failback_datapath::role::master_target::{Assignment, KeptReplica, PairName, Replicas};
+use failback_datapath::role::master_target::{Assignment, KeptReplica, PairName, Replicas, SeenReplica};
 
 use super::retention::Retention;
 use super::{Found, Which};
@@ -71,7 +71,7 @@ impl Place {
     }
 }
 
-/// A pair that a command works on: it holds the journal and the target meanwhile.
+/// A pair that a command works on or looks at: nobody else writes journal or target meanwhile.
 pub struct Desk {
     replicas: Replicas,
     /// The pair.
@@ -93,9 +93,19 @@ impl Desk {
         done.map_err(|error| (Exit::Failed, error.to_string()))?
     }
 
-    /// The epoch of the point that is meant.
-    pub fn point(&self, which: &Which, kept: &mut KeptReplica) -> Result<PointRecord, Failed> {
-        let mut points = kept.replica().journal().points();
+    /// Opens the target with its journal to look at it and does `work`, on a ring of
+    /// its own: no byte of either is changed.
+    pub fn look<T>(&self, work: impl AsyncFnOnce(&SeenReplica) -> Result<T, Failed>) -> Result<T, Failed> {
+        let done = ring::run(async {
+            let seen = self.replicas.see(&self.name).await.map_err(|error| self.not_opened(&error))?;
+            work(&seen).await
+        });
+        done.map_err(|error| (Exit::Failed, error.to_string()))?
+    }
+
+    /// The point that is meant.
+    pub fn point<V: Volume>(&self, which: &Which, journal: &Journal<V>) -> Result<PointRecord, Failed> {
+        let mut points = journal.points();
         let found = points.rfind(|point| which.is(point)).cloned();
         found.ok_or_else(|| no_such_point(&self.found))
     }

@@ -15,7 +15,7 @@ use crate::output::Output;
 pub fn rewind(place: &Place, pair: &str, which: &Which, output: &Output) -> Result<(), Failed> {
     let desk = place.desk(pair, output)?;
     desk.work(async |kept| {
-        let point = desk.point(which, kept)?;
+        let point = desk.point(which, kept.replica().journal())?;
         let progress = Progress::new(output, "rewound");
         let replica = kept.replica();
         replica.watch_restoration(move |done, of| progress.show(done, of));
@@ -36,9 +36,9 @@ pub fn rewind(place: &Place, pair: &str, which: &Which, output: &Output) -> Resu
 /// Says what a rewind would do.
 pub fn rehearse(place: &Place, pair: &str, which: &Which, output: &Output) -> Result<(), Failed> {
     let desk = place.desk(pair, output)?;
-    desk.work(async |kept| {
-        let point = desk.point(which, kept)?;
-        let bytes = kept.replica().rehearse_rewind(point.epoch).await.map_err(failed)?;
+    desk.look(async |seen| {
+        let point = desk.point(which, seen.journal())?;
+        let bytes = seen.rehearse_rewind(point.epoch).await.map_err(failed)?;
         output.line(
             &format!(
                 "{}: {} would be looked at, and what differs put back as it was at point {}; there is room for it",
