@@ -2,15 +2,18 @@
 //! them, on real devices and journals.
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
-//! points hold; `exact`, `swap`, `killed`, `postgresql` and `failures` are what
-//! happens.
+//! points hold; `exact`, `swap`, `killed`, `postgresql`, `untracked`, `doubted`,
+//! `fenced`, `finishing` and `failures` are what happens.
 
 mod agent;
 mod agent_check;
 mod cluster;
 mod ends;
+mod doubted;
 mod exact;
 mod failures;
+mod fenced;
+mod finishing;
 mod inspect;
 mod killed;
 mod master_target;
@@ -19,6 +22,7 @@ mod points;
 mod postgresql;
 mod rig;
 mod swap;
+mod untracked;
 
 use std::process::Command;
 use std::time::Duration;

@@ -344,7 +344,7 @@ impl Lane {
             return Ok(());
         }
         if self.state == Disk::Fenced {
-            self.decline_for(limits::RECONNECT_AFTER_MAX).await;
+            self.decline_for(limits::FENCE_ASKED_EVERY).await;
             if self.state != Disk::Fenced {
                 return Ok(());
             }
