@@ -165,9 +165,17 @@ pub const OFFERS_IN_FLIGHT: usize = 8;
 /// freeze, 1 s, from any disk worth protecting.
 pub const REMAINDER_BYTES_MAX: u64 = 64 << 20;
 
-/// Windows of a replica, half of them for reads and half for writes: one for
-/// each operation in flight, 16 MiB for a disk.
-pub const REPLICA_WINDOWS: usize = 2 * QUEUE_DEPTH;
+/// Windows of a replica: a third each for reads of the target, for writes to it,
+/// and for reads of before-images; one for each operation in flight, 24 MiB for a disk.
+pub const REPLICA_WINDOWS: usize = 3 * QUEUE_DEPTH;
+
+/// Strokes (4 MiB of what is overwritten, and as much of what comes) whose reads run
+/// while the one before is packed: 16 MiB.
+pub const STROKES_AHEAD: usize = 2;
+
+/// Strokes on their way into journal and target, which share flushes: 32 MiB. A
+/// flush takes as long as writing some of them.
+pub const STROKES_IN_HAND: usize = 4;
 
 /// Strokes of a rewind (4 MiB each) between two flushes of the target: what a
 /// crash makes it write again.

@@ -3,17 +3,18 @@
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
 //! points hold; `exact`, `swap`, `killed`, `postgresql`, `untracked`, `doubted`,
-//! `fenced`, `finishing` and `failures` are what happens.
+//! `fenced`, `finishing`, `failures` and `foreign` are what happens.
 
 mod agent;
 mod agent_check;
 mod cluster;
-mod ends;
 mod doubted;
+mod ends;
 mod exact;
 mod failures;
 mod fenced;
 mod finishing;
+mod foreign;
 mod inspect;
 mod killed;
 mod master_target;

@@ -6,7 +6,8 @@ use failback_datapath::disk::attach::AttachError;
 use failback_datapath::disk::image::ImageError;
 use failback_datapath::journal::DirectoryError;
 use failback_datapath::landing::replica;
-use failback_datapath::{disk, ring};
+use failback_datapath::track::Untrackable;
+use failback_datapath::{disk, journal, ring, track};
 
 /// An error of the harness.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +22,41 @@ pub enum Error {
         /// The system's word.
         source: std::io::Error,
     },
-    /// fio ended badly, or said something else than figures.
-    #[error("fio: {0}")]
-    Fio(String),
+    /// The user has enough.
+    #[error("interrupted; nothing is left behind")]
+    Interrupted,
+    /// A program ended badly.
+    #[error("{command}: {status}\n{said}")]
+    Failed {
+        /// What was run.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// What it said.
+        said: String,
+    },
+    /// A program says something else than what is expected.
+    #[error("{program} says nothing of {what}")]
+    Answer {
+        /// Which.
+        program: &'static str,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// It takes too long.
+    #[error("waited in vain for {what}: {said}")]
+    Late {
+        /// For what.
+        what: &'static str,
+        /// The last that was seen.
+        said: String,
+    },
+    /// There is no failback to measure.
+    #[error("{}: no failback there; build it, or name one with --failback", path.display())]
+    NoFailback {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// The disk is not large enough for a single delta of its chunks.
     #[error("a delta without room for a chunk: the chunk size does not fit")]
     NoRoom,
@@ -45,9 +78,18 @@ pub enum Error {
     /// The replica.
     #[error(transparent)]
     Replica(#[from] replica::Error),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
     /// There is no ring.
     #[error(transparent)]
     Ring(#[from] ring::Unavailable),
+    /// The disk cannot be tracked.
+    #[error(transparent)]
+    Untrackable(#[from] Untrackable),
+    /// The tracker.
+    #[error(transparent)]
+    Track(#[from] track::Error),
 }
 
 impl Error {

@@ -1,75 +1,79 @@
-//! `protection`: what keeping recovery points costs, side by side with what the
-//! disk itself can do, in one run.
+//! `protection`: what live protection costs, side by side with the same without
+//! it, in one run.
 //!
 //! ```text
-//! for each row and round, in turns:
-//!   fio      reads a byte, and writes two, of every byte that changes: the limit
-//!   replica  deltas ─> before-images ─> journal ─> target, one point every 256 MiB
-//! then: reopened after it was left in the middle; rewound to its first point
+//! landing   deltas onto a replica, and rewind       against fio on the same device
+//! freeze    PostgreSQL under pgbench, cut by cut     how long writers wait
+//! lag       random writes, agent, master target      how far the target is behind
+//! tracker   random writes                            with the programs and without
+//! chunks    random writes, agent, master target      by the size of the chunk
+//! recovery  replicas and journals that were left     how long opening takes
 //! ```
 //!
 //! ```console
-//! $ cargo build --release -p failback-protection
-//! $ sudo target/release/protection --size 1G --rounds 5 --markdown
+//! $ cargo build --release -p failback -p failback-protection
+//! $ sudo target/release/protection lag --markdown
 //! ```
 //!
-//! The deltas are made in memory while they land, digests of both ends included.
-//! Nothing is left behind but after `kill -9`: the files go with their directory.
+//! Nothing is left behind, also where a run fails or is interrupted: processes,
+//! mounts, pins and loop devices go with this process in any case, files with
+//! their folder unless it is killed (`kill -9`).
 
 #![forbid(unsafe_code)]
 
 mod arguments;
-mod churn;
+mod chunks;
 mod error;
-mod field;
-mod fio;
+mod freeze;
+mod ground;
+mod lag;
+mod landing;
+mod live;
+mod recovery;
 mod report;
-mod rewind;
+mod tracker;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
-use arguments::{Arguments, Pattern};
+use arguments::{Arguments, Measurement};
 use error::Error;
-use field::Field;
-use report::Row;
+use ground::Scratch;
+use report::Report;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match measure(&arguments) {
+    match measure(&arguments).and_then(|report| report::write(&arguments, &report)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where standard error is closed, the exit code still tells.
             let _ = writeln!(std::io::stderr(), "protection: {error}");
-            ExitCode::FAILURE
+            if matches!(error, Error::Interrupted) { ExitCode::from(130) } else { ExitCode::FAILURE }
         }
     }
 }
 
-fn measure(arguments: &Arguments) -> Result<(), Error> {
-    let mut rows = Vec::new();
-    for pattern in [Pattern::Sequential, Pattern::Random] {
-        let mut landed = Row::new(&format!("{pattern} churn with journaling"), "fio: read 1, write 2");
-        let mut rewound = Row::new(&format!("rewind over {pattern} churn"), "fio: sequential write");
-        let mut recovered = Row::new(&format!("recovery within {pattern} churn"), "");
-        for round in 0..arguments.rounds {
-            let field = Field::make(arguments)?;
-            // Whoever comes second finds the disk busier: they take turns.
-            let first = (round % 2 == 0).then(|| fio::churn(&field, pattern)).transpose()?;
-            field.rest();
-            let churn = churn::run(&field, pattern)?;
-            field.rest();
-            let limit = first.map_or_else(|| fio::churn(&field, pattern), Ok)?;
-            landed.push(churn.seconds, Some(limit));
-            recovered.push(rewind::recover(&field)?, None);
-            let write = fio::write(&field)?;
-            field.rest();
-            rewound.push(rewind::rewind(&field)?, Some(write));
-            report::say(&format!("{pattern}, round {} of {}", round + 1, arguments.rounds));
-        }
-        rows.extend([landed, rewound, recovered]);
+fn measure(arguments: &Arguments) -> Result<Report, Error> {
+    let scratch = &Scratch::make(&arguments.directory)?;
+    let rest = Duration::from_secs(arguments.rest_seconds);
+    let failback = || find_failback(arguments.failback.as_deref());
+    match &arguments.measurement {
+        Measurement::Landing(options) => landing::measure(options, scratch, rest),
+        Measurement::Freeze(options) => freeze::measure(options, scratch, &failback()?),
+        Measurement::Lag(options) => lag::measure(options, scratch, &failback()?, rest),
+        Measurement::Tracker(options) => tracker::measure(options, scratch, rest),
+        Measurement::Chunks(options) => chunks::measure(options, scratch, &failback()?),
+        Measurement::Recovery(options) => recovery::measure(options, scratch),
     }
-    report::write(arguments, &rows)
+}
+
+/// The binary to measure: the one that is named, or the one beside this program.
+fn find_failback(named: Option<&Path>) -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().map_err(Error::at("find", "/proc/self/exe"))?;
+    let path = named.map_or_else(|| own.with_file_name("failback"), Path::to_path_buf);
+    if path.is_file() { Ok(path) } else { Err(Error::NoFailback { path }) }
 }

@@ -76,7 +76,10 @@ pub enum Report {
         bytes: u64,
     },
     /// The remainder is in memory.
-    Read,
+    Read {
+        /// What it holds by now.
+        bytes: u64,
+    },
     /// It is not: more changed than there is memory or time for.
     TooMuch {
         /// What is too much.

@@ -78,6 +78,11 @@ impl Remainder {
         Ok(())
     }
 
+    /// What is in it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.places.values().map(|place| u64::from(place.length)).sum()
+    }
+
     /// The block of a place, and the range in it.
     fn lies(&self, number: usize, length: usize) -> (usize, Range<usize>) {
         let start = number % self.per_block() * self.chunk_bytes;
@@ -125,6 +130,7 @@ mod tests {
         assert_eq!(remainder.keep(9, &[4; 4096]), Err(TooMuch));
         let held: Vec<_> = remainder.chunks().map(|(chunk, bytes)| (chunk, bytes.len(), bytes[0])).collect();
         assert_eq!(held, [(3, 100, 2), (7, window / 2, 3)]);
+        assert_eq!(remainder.bytes(), to_u64(window / 2) + 100);
         remainder.clear();
         assert!(remainder.has_room(2));
     }

@@ -326,7 +326,8 @@ impl<L: Landing> Session<'_, L> {
             let landed = self.landing.checkpoint().await;
             self.checked(landed, PairEvent::DeltaOutOfPlace)?;
         }
-        Ok(())
+        let left = self.landing.leave().await;
+        self.checked(left, PairEvent::DeltaOutOfPlace)
     }
 
     /// Turns an error of the landing into what it means for the pair.
@@ -356,15 +357,25 @@ pub(super) fn tell_tended(entry: &PairEntry, tended: Tended) {
 /// How long a target waits for room on its retention volume before it tries again.
 const FULL_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// What is said to an agent whose disk is not of the size that its points are of,
+/// whatever size the target is of by now.
+pub(super) fn other_size(protect: &Protect, points_bytes: u64) -> Option<String> {
+    let Protect { machine, disk, size_bytes, .. } = protect;
+    (*size_bytes != points_bytes).then(|| {
+        format!(
+            "disk {disk} has {size_bytes} bytes, its target was made for {points_bytes}: a target cannot grow or \
+             shrink with its points; protect it by another name onto another target; or give its points up \
+             (`failback master-target remove --journal {machine}/{disk}`), make the target as large, and order \
+             `failback master-target reload` and `failback agent resync {disk}`"
+        )
+    })
+}
+
 /// Why this agent may not go on with this target; `None` where it may.
 fn unfit(protect: &Protect, standing: &Standing) -> Option<String> {
     let shape = standing.shape;
-    if protect.size_bytes != shape.disk_bytes {
-        return Some(format!(
-            "disk {} has {} bytes, its target was made for {}: a target cannot grow or shrink with its points; take \
-             the pair away (`failback master-target remove`) and protect the disk anew",
-            protect.disk, protect.size_bytes, shape.disk_bytes
-        ));
+    if let Some(reason) = other_size(protect, shape.disk_bytes) {
+        return Some(reason);
     }
     if protect.chunk != shape.chunk {
         let (theirs, ours) = (protect.chunk, shape.chunk);

@@ -211,6 +211,10 @@ impl Landing for SharedModel {
         Ok(Tended::default())
     }
 
+    async fn leave(&mut self) -> Result<(), LandingError> {
+        Ok(())
+    }
+
     async fn fence(&mut self, epoch: Epoch) -> Result<(), LandingError> {
         let mut model = self.look();
         let fits =

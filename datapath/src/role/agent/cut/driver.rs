@@ -23,6 +23,7 @@ pub(super) struct Driver<'a> {
     /// Whether the lanes hold their changes.
     begun: bool,
     frozen_at: Option<Instant>,
+    remainder_bytes: u64,
     downgraded: Option<String>,
     void: bool,
     reason: String,
@@ -46,6 +47,7 @@ impl<'a> Driver<'a> {
             label,
             begun: false,
             frozen_at: None,
+            remainder_bytes: 0,
             downgraded: None,
             void: false,
             reason: String::new(),
@@ -82,8 +84,8 @@ impl<'a> Driver<'a> {
         }
         let (points, left_out) = self.members.end();
         let took = self.frozen_at.map_or(Duration::ZERO, |begun| begun.elapsed());
-        let (label, downgraded, void) = (self.label, self.downgraded, self.void);
-        Outcome::Made { label, points, downgraded, finished, took, void, left_out }
+        let Self { label, remainder_bytes, downgraded, void, .. } = self;
+        Outcome::Made { label, points, remainder_bytes, downgraded, finished, took, void, left_out }
     }
 
     /// Does one thing; gives what came of it, where something was to come.
@@ -236,9 +238,11 @@ impl<'a> Driver<'a> {
 
     fn read(&mut self) -> CutEvent {
         let within = self.budget_left();
-        let expected = |report: &Report| matches!(report, Report::Read | Report::TooMuch { .. });
+        let expected = |report: &Report| matches!(report, Report::Read { .. } | Report::TooMuch { .. });
         let order = Order::Read { until: Instant::now() + within };
         let Some(reports) = self.ask(&order, within, expected) else { return CutEvent::DiskLost };
+        let bytes = |report: &Report| if let Report::Read { bytes } = report { *bytes } else { 0 };
+        self.remainder_bytes = reports.iter().map(bytes).fold(0, u64::saturating_add);
         match self.members.too_much(&reports) {
             Some(reason) => self.failed(&reason, CutEvent::TooMuch),
             None => CutEvent::Read,

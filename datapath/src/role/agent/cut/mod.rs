@@ -106,6 +106,8 @@ pub enum Outcome {
         label: CutLabel,
         /// For each disk its epoch and the head of its chain.
         points: Vec<(String, Epoch, Chain)>,
+        /// What was read while the machine was frozen.
+        remainder_bytes: u64,
         /// Why it is not app-consistent, where that was asked for.
         downgraded: Option<String>,
         /// Whether the machine is stopped for good, and its targets are fenced.

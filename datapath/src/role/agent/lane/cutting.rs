@@ -112,7 +112,11 @@ impl Lane {
         let fits = self.remainder.has_room(work.reading.len());
         let kept = fits
             && work.source.keep(&work.reading, until, &mut self.remainder, |_, _, _| true).await?.is_ok();
-        Ok(if kept { Report::Read } else { Report::TooMuch { why: REMAINDER } })
+        Ok(if kept {
+            Report::Read { bytes: self.remainder.bytes() }
+        } else {
+            Report::TooMuch { why: REMAINDER }
+        })
     }
 
     async fn close(&mut self, label: &CutLabel, work: &mut Work) -> Result<(), Error> {

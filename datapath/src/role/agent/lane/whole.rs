@@ -149,7 +149,7 @@ impl Lane {
     /// read into memory, and nothing waits for the network.
     pub(super) async fn pass_frozen(&mut self, until: Instant, work: &mut Work) -> Result<Report, Error> {
         if self.is_exact() {
-            return Ok(Report::Read);
+            return Ok(Report::Read { bytes: self.remainder.bytes() });
         }
         work.source.hurries = true;
         let passed = if self.state == Disk::CuttingForGood {
@@ -166,7 +166,7 @@ impl Lane {
         loop {
             self.pass_slice(work).await?;
             if self.is_passed() {
-                return Ok(Report::Read);
+                return Ok(Report::Read { bytes: self.remainder.bytes() });
             }
             if Instant::now() >= until {
                 return Ok(Report::TooMuch {
@@ -191,7 +191,7 @@ impl Lane {
             return Ok(Report::TooMuch { why: LARGE });
         }
         self.whole.last = Some(Pass { before: Some(before), took: begun.elapsed() });
-        Ok(Report::Read)
+        Ok(Report::Read { bytes: self.remainder.bytes() })
     }
 }
 

@@ -60,7 +60,7 @@ impl ShownDisk {
         match self.state() {
             Disk::Protecting => {
                 self.nature.tracking == How::Digest
-                    && !self.status().passes.is_some_and(|passes| passes.took_ms.is_some())
+                    && self.status().passes.is_none_or(|passes| passes.took_ms.is_none())
             }
             Disk::Fenced | Disk::Refused | Disk::Relocated => false,
             _ => true,

@@ -92,6 +92,8 @@ pub struct CutStatus {
     pub cut_unix_ms: u64,
     /// For how long writers waited.
     pub freeze_ms: Option<u32>,
+    /// What was read meanwhile.
+    pub remainder_bytes: Option<u64>,
     /// Why it was not made, or is less than what was asked for.
     pub reason: Option<String>,
     /// The machine is stopped for good, and its targets take nothing more.
@@ -122,25 +124,29 @@ impl CutStatus {
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Made { label, points, downgraded, finished, took, void, left_out } => Self {
-                made: true,
-                kind: Some(kind_name(label.kind)),
-                name: label.name.clone(),
-                cut_unix_ms: label.cut_unix_ms,
-                freeze_ms: Some(label.freeze_ms),
-                reason: downgraded.clone(),
-                finished: *finished,
-                downtime_ms: finished.then(|| milliseconds(*took)),
-                void: *void,
-                points: points.iter().map(DiskPoint::of).collect(),
-                left_out: left_out.clone(),
-            },
+            Outcome::Made { label, points, remainder_bytes, downgraded, finished, took, void, left_out } => {
+                Self {
+                    made: true,
+                    kind: Some(kind_name(label.kind)),
+                    name: label.name.clone(),
+                    cut_unix_ms: label.cut_unix_ms,
+                    freeze_ms: Some(label.freeze_ms),
+                    remainder_bytes: Some(*remainder_bytes),
+                    reason: downgraded.clone(),
+                    finished: *finished,
+                    downtime_ms: finished.then(|| milliseconds(*took)),
+                    void: *void,
+                    points: points.iter().map(DiskPoint::of).collect(),
+                    left_out: left_out.clone(),
+                }
+            }
             Outcome::Skipped { reason, void } => Self {
                 made: false,
                 kind: None,
                 name: String::new(),
                 cut_unix_ms: now_unix_ms(),
                 freeze_ms: None,
+                remainder_bytes: None,
                 reason: Some(reason.clone()),
                 finished: false,
                 downtime_ms: None,

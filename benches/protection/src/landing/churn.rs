@@ -8,9 +8,9 @@ use failback_datapath::landing::replica::Cut;
 use failback_datapath::ring;
 use failback_datapath::unit::Chain;
 
-use crate::arguments::Pattern;
+use super::field::{Field, Real};
 use crate::error::Error;
-use crate::field::{Field, Real};
+use crate::ground::fio::Pattern;
 
 /// A point every so many deltas of 4 MiB.
 const DELTAS_PER_POINT: u64 = 64;
@@ -24,37 +24,47 @@ pub struct Churn {
     pub seconds: f64,
 }
 
-/// Changes every chunk of the disk once, and leaves the last epoch open.
+/// Changes every chunk of the disk once.
 ///
 /// # Errors
 /// Those of the replica.
-pub fn run(field: &Field, pattern: Pattern) -> Result<Churn, Error> {
+pub fn run(field: &Field<'_>, pattern: Pattern) -> Result<Churn, Error> {
     ring::run(async {
         let mut replica = field.enter().await?;
         // The first point ends the first synchronization, which keeps nothing.
         point(&mut replica).await?;
-        let mut content = Content::new();
         let begun = Instant::now();
-        let per_delta = u64::from(failback_datapath::limits::DELTA_BYTES_MAX)
-            / u64::from(replica.journal().pair().chunk_size.bytes());
-        let count = replica.journal().pair().chunks();
-        for (number, first) in (0..count).step_by(usize::try_from(per_delta).unwrap_or(1)).enumerate() {
-            let chunks = first..(first + per_delta).min(count);
-            let delta = delta(&replica, chunks.map(|chunk| place_of(pattern, chunk, count)), &mut content)?;
-            replica.land(&[delta]).await?;
-            if (number as u64 + 1).is_multiple_of(DELTAS_PER_POINT) {
-                point(&mut replica).await?;
-            }
-        }
+        pass(&mut replica, pattern, Some(DELTAS_PER_POINT)).await?;
         point(&mut replica).await?;
-        let seconds = begun.elapsed().as_secs_f64();
-        // For whoever opens it again: an epoch in its middle.
-        for _ in 0..8 {
-            let delta = delta(&replica, 0..per_delta.min(count), &mut content)?;
-            replica.land(&[delta]).await?;
-        }
-        Ok(Churn { seconds })
+        Ok(Churn { seconds: begun.elapsed().as_secs_f64() })
     })?
+}
+
+/// Changes every chunk once, and leaves all of it in an epoch that is open.
+///
+/// # Errors
+/// Those of the replica.
+pub fn leave_open(field: &Field<'_>, pattern: Pattern) -> Result<(), Error> {
+    ring::run(async {
+        let mut replica = field.enter().await?;
+        point(&mut replica).await?;
+        pass(&mut replica, pattern, None).await
+    })?
+}
+
+async fn pass(replica: &mut Real, pattern: Pattern, deltas_per_point: Option<u64>) -> Result<(), Error> {
+    let mut content = Content::new();
+    let (chunk, count) = (replica.journal().pair().chunk_size, replica.journal().pair().chunks());
+    let per_delta = u64::from(failback_datapath::limits::DELTA_BYTES_MAX) / u64::from(chunk.bytes());
+    for (number, first) in (1_u64..).zip((0..count).step_by(usize::try_from(per_delta).unwrap_or(1))) {
+        let chunks = first..(first + per_delta).min(count);
+        let delta = delta(replica, chunks.map(|chunk| place_of(pattern, chunk, count)), &mut content)?;
+        replica.land(&[delta]).await?;
+        if deltas_per_point.is_some_and(|deltas| number.is_multiple_of(deltas)) {
+            point(replica).await?;
+        }
+    }
+    Ok(())
 }
 
 const fn place_of(pattern: Pattern, index: u64, count: u64) -> u64 {
