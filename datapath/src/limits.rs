@@ -252,6 +252,10 @@ pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 /// How often an agent looks for a disk that is not there: a look at `/sys`.
 pub const ABSENT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// How often a disk that is fenced asks whether it still is: a person has lifted
+/// the fence, and looks whether it goes on.
+pub const FENCE_ASKED_EVERY: Duration = Duration::from_secs(5);
+
 /// Rounds before a cut must leave little within this time: a disk that changes
 /// faster than it is sent is said to, instead of being frozen for long.
 pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);

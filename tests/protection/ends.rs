@@ -38,6 +38,13 @@ impl Ends {
         self.agent = Some(rig.launch_agent());
     }
 
+    /// The same, with something in between.
+    pub fn kill_agent_and(&mut self, rig: &Rig, meanwhile: impl FnOnce()) {
+        self.agent.take().expect("it runs").kill();
+        meanwhile();
+        self.agent = Some(rig.launch_agent());
+    }
+
     /// The same for the master target.
     pub fn kill_target(&mut self, rig: &Rig) {
         self.target.take().expect("it runs").kill();

@@ -49,7 +49,7 @@ fn alarm(rig: &Rig) -> String {
 }
 
 /// Writes a pattern to a part of a disk, past the page cache's delay.
-fn fill(device: &Path, at: u64, bytes: usize, random: &mut Random) {
+pub fn fill(device: &Path, at: u64, bytes: usize, random: &mut Random) {
     let mut content = vec![0; bytes];
     random.fill(&mut content);
     let file = OpenOptions::new().write(true).open(device).expect("it is there");
@@ -235,12 +235,13 @@ fn a_full_retention_volume_pushes_back() {
     let writer = Writer::start(disk.source.path(), disk.bytes, LOAD, clock, &mut random);
     writer.wait_for(50);
     fill_up(&volume.point);
-    // It waits for its point, for as long as a target may take.
-    let waiting = rig.launch(&["cut", "--name", "in between"]);
     alarm(&rig);
+    let refused = rig.agent(&["cut", "--name", "in between"]).expect_code(1);
+    assert!(refused.stderr.contains("waits for its target"), "nobody is told why: {refused}");
+    let status = rig.agent(&["status"]).summary();
+    assert!(status["disks"][0]["waiting"].is_string(), "{status}");
     assert!(rig.points("data").iter().all(|point| point.name.is_empty()), "there is no room for a point");
     make_room(&volume.point);
-    println!("{}", waiting.finish(LONG));
     rig.cut("after", &[]);
     let history = writer.stop();
     ends.finish(&rig);

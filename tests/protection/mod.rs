@@ -2,15 +2,19 @@
 //! them, on real devices and journals.
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
-//! points hold; `exact`, `swap`, `killed`, `postgresql`, `failures`, `foreign` and `given_up` are what
+//! points hold; `exact`, `swap`, `killed`, `postgresql`, `untracked`, `doubted`,
+//! `fenced`, `finishing`, `failures`, `foreign` and `given_up` are what
 //! happens.
 
 mod agent;
 mod agent_check;
 mod cluster;
+mod doubted;
 mod ends;
 mod exact;
 mod failures;
+mod fenced;
+mod finishing;
 mod foreign;
 mod given_up;
 mod inspect;
@@ -21,6 +25,7 @@ mod points;
 mod postgresql;
 mod rig;
 mod swap;
+mod untracked;
 
 use std::process::Command;
 use std::time::Duration;

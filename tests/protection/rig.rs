@@ -39,6 +39,10 @@ pub struct Setup {
     /// The hook before an app-consistent cut.
     pub hook: Vec<String>,
     pub freeze_budget: &'static str,
+    /// Disks that are compared by digests, whatever the others are.
+    pub untracked: &'static [&'static str],
+    /// What follows `[limits]`.
+    pub limits: &'static str,
     /// What follows `[keep]`.
     pub keep: &'static str,
 }
@@ -51,6 +55,8 @@ impl Default for Setup {
             points_every: "1h",
             hook: Vec::new(),
             freeze_budget: "5s",
+            untracked: &[],
+            limits: "",
             keep: "",
         }
     }
@@ -162,14 +168,14 @@ impl Rig {
         );
         for disk in &self.disks {
             let (name, device) = (&disk.name, disk.source.path().display());
-            text += &format!(
-                "[[disk]]\nname = \"{name}\"\ndevice = \"{device}\"\ntracking = \"{}\"\n",
-                setup.tracking
-            );
+            let is_untracked = setup.untracked.contains(&disk.name.as_str());
+            let tracking = if is_untracked { "digest" } else { setup.tracking };
+            text +=
+                &format!("[[disk]]\nname = \"{name}\"\ndevice = \"{device}\"\ntracking = \"{tracking}\"\n");
         }
         text += &format!(
-            "[points]\ncycle = \"{}\"\ncrash-consistent = \"{}\"\n[freeze]\nbudget = \"{}\"\n",
-            setup.cycle, setup.points_every, setup.freeze_budget
+            "[points]\ncycle = \"{}\"\ncrash-consistent = \"{}\"\n[freeze]\nbudget = \"{}\"\n[limits]\n{}\n",
+            setup.cycle, setup.points_every, setup.freeze_budget, setup.limits
         );
         if !setup.hook.is_empty() {
             text += &format!("[hooks]\npre = {hook}\n");

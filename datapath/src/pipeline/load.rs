@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 
 use super::Throttle;
+use crate::limits;
 use crate::sys::{self, IoPriority};
 
 /// Shorter pauses cost more than they save.
@@ -65,6 +66,17 @@ impl Load {
         self.reading.admit(bytes).await;
         if let Some(pause) = self.pause(Instant::now()) {
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// The same in small pieces, so that whoever else reads comes between them:
+    /// one who reads a few chunks does not wait for windows of another.
+    pub async fn admit_in_turns(&self, bytes: u64) {
+        let piece = u64::from(limits::CHUNK_BYTES);
+        let mut left = bytes;
+        while left > 0 {
+            self.admit(left.min(piece)).await;
+            left = left.saturating_sub(piece);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::delta::{Filling, Manifest, NoRoom, Place, Shape};
 use crate::pipeline::{Compression, Digester, Packer, is_zero, seal};
 use crate::role::Error;
 use crate::unit::{Chain, DeltaNumber, Digest, Epoch, Extent, Generation};
-use crate::wire::{Cut, Protecting};
+use crate::wire::{Cut, Position, Protecting};
 
 /// The open epoch.
 pub(super) struct Outbox {
@@ -40,6 +40,11 @@ impl Outbox {
 
     pub(super) const fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The furthest that anything was sent.
+    pub(super) const fn position(&self) -> Position {
+        Position { generation: self.generation, epoch: self.epoch, landed: self.sent }
     }
 
     pub(super) fn digest(&self, bytes: &[u8]) -> Digest {
@@ -104,10 +109,11 @@ impl Outbox {
             cut_unix_ms: label.cut_unix_ms,
             freeze_ms: label.freeze_ms,
         };
-        session.send_cut(&cut).await?;
+        // Sent, as far as anybody can say, also where this fails.
         self.epoch = epoch.next();
         self.sent = DeltaNumber::default();
         self.manifest = Manifest::EMPTY;
+        session.send_cut(&cut).await?;
         Ok(epoch)
     }
 }

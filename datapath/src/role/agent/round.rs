@@ -24,6 +24,8 @@ pub(super) struct Source {
     load: Load,
     /// The machine is frozen: it waits for the reads, which wait for nothing.
     pub(super) hurries: bool,
+    /// Others are to come first: it is passed as a whole, again and again.
+    pub(super) takes_turns: bool,
     /// How long limits have held it up.
     held_up: Cell<Duration>,
     counters: Arc<Counters>,
@@ -47,7 +49,17 @@ impl Source {
     ) -> Result<Self, Error> {
         let pool = Pool::new(limits::QUEUE_DEPTH + limits::OFFERS_IN_FLIGHT).map_err(Error::Memory)?;
         let zeroes = vec![0; to_usize(u64::from(chunk.bytes()))];
-        Ok(Self { disk, pool, load, hurries: false, held_up: Cell::default(), counters, zeroes, chunk })
+        Ok(Self {
+            disk,
+            pool,
+            load,
+            hurries: false,
+            takes_turns: false,
+            held_up: Cell::default(),
+            counters,
+            zeroes,
+            chunk,
+        })
     }
 
     fn size_bytes(&self) -> u64 {
@@ -131,7 +143,12 @@ impl Source {
     async fn admit(&self, window: &Window) {
         if !self.hurries {
             let begun = Instant::now();
-            self.load.admit(window.extent.length()).await;
+            let bytes = window.extent.length();
+            if self.takes_turns {
+                self.load.admit_in_turns(bytes).await;
+            } else {
+                self.load.admit(bytes).await;
+            }
             self.held_up.set(self.held_up.get() + begun.elapsed());
         }
     }

@@ -133,6 +133,21 @@ fn a_doubt_that_waits_for_a_person_waits_with_the_next_agent_too() {
     assert!(rig.model.look().points.last().unwrap().1 == rig.source.content());
 }
 
+#[test]
+fn a_target_that_holds_what_was_never_sent_is_compared() {
+    let rig = Rig::new(SIZE);
+    let agent = rig.new_agent();
+    agent.cut(&mut rig.source.freezer());
+    // As after a snapshot of the machine, its memory with it, that was taken before.
+    let last = rig.model.look().position.landed;
+    rig.model.look().position.landed = crate::unit::DeltaNumber(last.0 + 7);
+    rig.model.look().disk[4096] ^= 0xff;
+    rig.cut_wires();
+    wait_until(|| rig.model.look().synchronizations == 2);
+    agent.cut(&mut rig.source.freezer());
+    assert!(rig.model.look().points.last().unwrap().1 == rig.source.content());
+}
+
 /// An opening that takes longer than the silence after which a peer is gone.
 #[test]
 #[ignore = "takes more than a minute"]

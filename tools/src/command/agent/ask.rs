@@ -92,7 +92,8 @@ impl Request {
     /// How long an answer may take.
     const fn within(&self) -> Duration {
         match self {
-            Self::Status | Self::Thaw => LOOKS_WITHIN,
+            Self::Status => LOOKS_WITHIN,
+            Self::Thaw => limits::FREEZER_ANSWERS_WITHIN.saturating_add(LOOKS_WITHIN),
             // The agent answers first; this is for one that has lost its thread.
             Self::Cut { .. } | Self::Finish { .. } => {
                 limits::CUT_ANSWERED_WITHIN.saturating_add(limits::POINT_WITHIN)

@@ -59,7 +59,9 @@ pub enum AgentCommand {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Make a point of all disks now.
+    /// Make a point of all disks now. Ends with 1 and the reason where there is
+    /// none: a disk or its target that is not ready, a full retention volume, a
+    /// freeze over its budget.
     Cut {
         /// Ask applications to settle first, by the hooks of the configuration
         #[arg(long)]
@@ -72,7 +74,7 @@ pub enum AgentCommand {
         reach: Reach,
     },
     /// Make the last point, and stop: the machine stays frozen, and its targets
-    /// take nothing more.
+    /// take nothing more. Ends with 1 where that is not so, and says how it stands.
     Finish {
         /// Power the machine off, frozen as it is
         #[arg(long)]

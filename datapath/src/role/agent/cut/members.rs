@@ -126,7 +126,7 @@ impl<'a> Members<'a> {
     /// Why one of those that cannot be left out says that there is too much.
     pub(super) fn too_much(&self, reports: &[Report]) -> Option<String> {
         self.members.iter().zip(reports).find_map(|(member, report)| match report {
-            Report::TooMuch { why } => Some(format!("disk {}: {why}", member.lane.disk)),
+            Report::TooMuch { why } => Some(format!("disk {} {why}", member.lane.disk)),
             _ => None,
         })
     }
@@ -228,7 +228,7 @@ impl<'a> Members<'a> {
     }
 }
 
-const NEVER_STILL: &str = "it was written again and again while it was compared in the freeze";
+const NEVER_STILL: &str = "was written again and again while it was compared in the freeze";
 
 const NO_ORDERS: &str = "takes no orders now";
 

@@ -9,7 +9,7 @@ use crate::role::{Disk, DiskAction, DiskEvent, Error};
 use crate::unit::{Epoch, Extent, to_usize};
 
 /// Why a freeze is too short for what is left.
-const REMAINDER: &str = "more changed than could be read in the freeze";
+const REMAINDER: &str = "has changed by more than could be read in the freeze";
 
 impl Lane {
     pub(super) async fn obey(&mut self, order: Order, work: &mut Work) -> Result<(), Error> {

@@ -13,6 +13,7 @@
 //! ```
 
 mod cutting;
+mod greeting;
 mod whole;
 mod work;
 
@@ -26,7 +27,7 @@ use super::order::{LaneEnd, LaneHandle, Order, Report, ends};
 use super::remainder::Remainder;
 use super::reserve::Reserve;
 use super::session::{Session, Welcome};
-use super::status::{Count, LaneStatus, NewestPoint};
+use super::status::{Count, LaneStatus};
 use super::target_digests::TargetDigests;
 use crate::error::{Remediable, Remedy};
 use crate::limits;
@@ -37,7 +38,7 @@ use crate::role::{Disk, DiskAction, DiskEvent, Error, Reason};
 use crate::telemetry::Notice;
 use crate::track::{ChangeSource, ChunkSet, Doubt};
 use crate::unit::Epoch;
-use crate::wire::{Intent, Position, Protect, Protecting, Remote};
+use crate::wire::{Position, Protect, Remote};
 
 /// How a disk is protected.
 #[derive(Clone)]
@@ -100,6 +101,8 @@ pub struct Lane {
     /// The epoch whose cut is sent and whose point is not yet heard of, and when
     /// its cut was.
     awaiting: Option<(Epoch, u64)>,
+    /// The furthest that this lane has sent anything.
+    told: Option<Position>,
     /// Chunks that the target may hold already: offered, not sent.
     doubtful: ChunkSet,
     remainder: Remainder,
@@ -137,6 +140,7 @@ impl Lane {
             end,
             state,
             awaiting: None,
+            told: None,
             whole: Whole::new(known),
             unsafe_marks: None,
             changed: None,
@@ -264,7 +268,7 @@ impl Lane {
         let reason = self.end.note(|status| {
             status.state = state;
             if !state.is_connected() {
-                status.waiting = None;
+                (status.waiting, status.passes) = (None, None);
             }
             if !matches!(state, Disk::ResyncRequired(_) | Disk::Synchronizing(_) | Disk::Refused) {
                 status.reason = None;
@@ -344,7 +348,7 @@ impl Lane {
             return Ok(());
         }
         if self.state == Disk::Fenced {
-            self.decline_for(limits::RECONNECT_AFTER_MAX).await;
+            self.decline_for(limits::FENCE_ASKED_EVERY).await;
             if self.state != Disk::Fenced {
                 return Ok(());
             }
@@ -365,59 +369,26 @@ impl Lane {
         }
         self.whole.forget();
         let mut work = self.work(session, &protecting)?;
-        let is_anew = protecting.synchronize || self.has_lost_points(&protecting);
+        let is_anew = protecting.synchronize || self.is_out_of_step(&protecting);
         let event = if is_anew { DiskEvent::WelcomedAnew } else { DiskEvent::Welcomed };
         let actions = self.happened(event);
         self.welcomed(&protecting);
         if actions.contains(&DiskAction::SendFence) {
             work.session.send_fence(protecting.newest.unwrap_or(protecting.position.epoch)).await?;
         }
+        let ended = self.work_on(&mut work).await;
+        self.told = Some(work.outbox.position());
+        if ended.is_ok() {
+            work.session.close().await;
+        }
+        ended
+    }
+
+    async fn work_on(&mut self, work: &mut work::Work) -> Result<(), Error> {
         while self.state != Disk::Fenced && self.changed.is_none() {
-            self.turn(&mut work).await?;
+            self.turn(work).await?;
         }
-        work.session.close().await;
         Ok(())
-    }
-
-    /// Whether the target has not the points any more for which changes were
-    /// forgotten: it and its journal were taken back to an earlier state.
-    fn has_lost_points(&self, protecting: &Protecting) -> bool {
-        let (position, newest) = self.end.note(|status| (status.position, status.newest));
-        let is_same = position.is_some_and(|known| known.generation == protecting.position.generation);
-        let is_lost = is_same && newest.map(|point| point.epoch) > protecting.newest;
-        if is_lost {
-            (self.observe)(News::Alarm(
-                "its target has lost points that it had confirmed: it and its journal were taken back to an \
-                 earlier state; the disk is compared as a whole",
-            ));
-        }
-        is_lost
-    }
-
-    /// What the target is told of the disk.
-    fn greeting(&self) -> Protect {
-        let intent = match self.state.reason() {
-            Some(reason) => Intent::Synchronize { reason: reason.name().to_owned() },
-            None => Intent::Continue,
-        };
-        let is_fenced = self.state == Disk::Fenced;
-        Protect { intent, position: self.position(), is_fenced, ..self.settings.protect.clone() }
-    }
-
-    fn welcomed(&self, protecting: &Protecting) {
-        self.end.counters().begin_pass();
-        self.end.note(|status| {
-            status.trouble = None;
-            status.position = Some(protecting.position);
-            let known = status.newest.filter(|newest| Some(newest.epoch) == protecting.newest);
-            let told = protecting.newest.map(|epoch| NewestPoint { epoch, cut_unix_ms: None });
-            status.newest = known.or(told);
-        });
-    }
-
-    /// Where the target stood when it was last heard of.
-    fn position(&self) -> Option<Position> {
-        self.end.note(|status| status.position)
     }
 
     fn fenced(&mut self) {

@@ -10,10 +10,10 @@ use super::Lane;
 use super::work::Work;
 use crate::disk::WriteMark;
 use crate::limits;
-use crate::role::Error;
 use crate::role::agent::order::Report;
 use crate::role::agent::status::Passes;
 use crate::role::agent::target_digests::TargetDigests;
+use crate::role::{Disk, Error};
 use crate::track::ChunkSet;
 
 /// Passes over a whole disk.
@@ -130,13 +130,13 @@ impl Lane {
             return None;
         }
         let Some(took) = self.whole.last.as_ref().map(|last| last.took) else {
-            return Some("its changes are not known, and it is still being compared as a whole".to_owned());
+            return Some("is not tracked, and is still being compared as a whole".to_owned());
         };
         let is_short = self.whole.known.is_some() && took * 5 <= budget * 2;
         if !last && !is_short {
             return Some(format!(
-                "it was written since it was compared as a whole, which takes {took:.1?}: too long for a freeze of \
-                 {budget:.1?}; it has points where nobody writes it for so long, or where it is tracked"
+                "is not tracked, and was written since it was compared as a whole; that takes {took:.1?}, too long for \
+                 a freeze of {budget:.1?}: it has points where nobody writes it for so long, or where it is tracked"
             ));
         }
         // What of it is done is kept, and done again.
@@ -152,7 +152,7 @@ impl Lane {
             return Ok(Report::Read { bytes: self.remainder.bytes() });
         }
         work.source.hurries = true;
-        let passed = if self.state == crate::role::Disk::CuttingForGood {
+        let passed = if self.state == Disk::CuttingForGood {
             self.pass_whole(until, work).await
         } else {
             self.keep_differing(until, work).await
@@ -170,7 +170,7 @@ impl Lane {
             }
             if Instant::now() >= until {
                 return Ok(Report::TooMuch {
-                    why: "it takes longer to compare than a machine is held frozen",
+                    why: "is not tracked, and takes longer to compare than a machine is held frozen",
                 });
             }
         }
@@ -195,4 +195,5 @@ impl Lane {
     }
 }
 
-const LARGE: &str = "it takes longer to compare, or differs by more, than fits into a freeze";
+const LARGE: &str =
+    "is not tracked, and takes longer to compare, or differs by more, than fits into a freeze";

@@ -46,10 +46,12 @@ impl Lane {
         let all = if self.changes.knows_changes() { ChunkSet::empty(0) } else { ChunkSet::full(chunks) };
         let disk = RingDisk::new(Arc::clone(&self.disk));
         let counters = Arc::clone(self.end.counters());
+        let mut source = Source::new(disk, self.settings.load.clone(), chunk, counters)?;
+        source.takes_turns = !self.changes.knows_changes();
         Ok(Work {
             session,
             outbox: Outbox::new(shape, protecting, self.settings.compression),
-            source: Source::new(disk, self.settings.load.clone(), chunk, counters)?,
+            source,
             round_due: Instant::now(),
             held: none.clone(),
             reading: none.clone(),
