@@ -2,23 +2,29 @@
 //! them, on real devices and journals.
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
-//! points hold; `exact`, `swap`, `killed`, `postgresql` and `failures` are what
-//! happens.
+//! points hold; `volume` runs full and fails; the others are what happens.
 
 mod agent;
 mod agent_check;
+mod all_disks;
+mod clocks;
 mod cluster;
 mod ends;
 mod exact;
+mod failing;
 mod failures;
 mod inspect;
 mod killed;
+mod limits;
 mod master_target;
 mod oracle;
 mod points;
 mod postgresql;
 mod rig;
+mod skipped;
 mod swap;
+mod taken_back;
+mod volume;
 
 use std::process::Command;
 use std::time::Duration;

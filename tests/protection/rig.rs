@@ -8,14 +8,18 @@
 //!
 //! The agent only ever rehearses the power-off.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use serde_json::Value;
 
 use super::oracle::Window;
+use super::volume::eventually;
 use crate::fixture::{LoopDevice, Mount, Need, Outcome, Random, Running, Scratch, binary, need};
 use crate::fixture::{program, run, supervised};
 
@@ -41,6 +45,8 @@ pub struct Setup {
     pub freeze_budget: &'static str,
     /// What follows `[keep]`.
     pub keep: &'static str,
+    /// What the agent's settings end with.
+    pub more: &'static str,
 }
 
 impl Default for Setup {
@@ -52,6 +58,7 @@ impl Default for Setup {
             hook: Vec::new(),
             freeze_budget: "5s",
             keep: "",
+            more: "",
         }
     }
 }
@@ -132,7 +139,7 @@ impl Rig {
         self.scratch.path("target.toml")
     }
 
-    fn agent_settings(&self) -> PathBuf {
+    pub fn agent_settings(&self) -> PathBuf {
         self.scratch.path("agent.toml")
     }
 
@@ -174,7 +181,7 @@ impl Rig {
         if !setup.hook.is_empty() {
             text += &format!("[hooks]\npre = {hook}\n");
         }
-        self.scratch.file("agent.toml", text);
+        self.scratch.file("agent.toml", text + setup.more);
     }
 
     /// Starts the master target; the first time also pairs the agent with it.
@@ -183,7 +190,7 @@ impl Rig {
     }
 
     /// The same, with changes to the command: another environment.
-    pub fn start_target_as(&self, change: impl FnOnce(&mut std::process::Command)) -> Running {
+    pub fn start_target_as(&self, change: impl FnOnce(&mut Command)) -> Running {
         let mut command = supervised(binary());
         command.args(["master-target", "run", "--json", "--config"]).arg(self.target_settings());
         change(&mut command);
@@ -205,16 +212,25 @@ impl Rig {
 
     /// Starts the agent, and waits until it can be talked to.
     pub fn start_agent(&self) -> Running {
-        let running = self.launch_agent();
+        self.start_agent_as(supervised(binary()))
+    }
+
+    /// The same, by a command that takes the arguments of failback: one of another
+    /// environment.
+    pub fn start_agent_as(&self, failback: Command) -> Running {
+        let running = self.launch_agent_as(failback);
         running.wait_for(LONG, |line| event(line).filter(|event| event["event"] == "started"));
         running
     }
 
     /// Starts the agent.
     pub fn launch_agent(&self) -> Running {
-        let mut command = supervised(binary());
-        command.args(["agent", "run", "--rehearse", "--json", "--config"]).arg(self.agent_settings());
-        Running::start(&mut command)
+        self.launch_agent_as(supervised(binary()))
+    }
+
+    fn launch_agent_as(&self, mut failback: Command) -> Running {
+        let run = ["agent", "run", "--rehearse", "--json", "--config"];
+        Running::start(failback.args(run).arg(self.agent_settings()))
     }
 
     /// `failback agent ARGUMENTS --json`.
@@ -354,6 +370,7 @@ impl Listed {
 /// A mounted filesystem of a source, thawed and unmounted when it is dropped.
 pub struct Filesystem {
     mount: Option<Mount>,
+    device: PathBuf,
     pub point: PathBuf,
 }
 
@@ -363,12 +380,15 @@ impl Filesystem {
         let force = if kind == "ext4" { "-F" } else { "-f" };
         run(program(&format!("mkfs.{kind}")).args(["-q", force]).arg(device));
         let mount = Some(Mount::new(device, &point, ""));
-        Self { mount, point }
+        Self { mount, device: device.to_path_buf(), point }
     }
 
     /// Unmounts it, whatever cuts are made meanwhile. What is on the disk then stays.
     pub fn unmount(mut self) {
         self.mount.take().expect("it is mounted").unmount();
+        // A mount namespace that another test has just made holds it for a moment.
+        let exclusively = || OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&self.device);
+        eventually("nobody has it mounted", || exclusively().is_ok());
     }
 }
 
