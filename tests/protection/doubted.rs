@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use failback_datapath::sys::bpf::{self, SharedWords};
 
 use super::ends::Ends;
-use super::failures::fill;
 use super::rig::{LONG, Rig, Setup, able, event};
+use super::volume::fill;
 use crate::fixture::Need::Tracking;
 use crate::fixture::{Random, assert_same_bytes, need, program, run};
 

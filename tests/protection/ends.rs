@@ -51,6 +51,18 @@ impl Ends {
         self.target = Some(rig.start_target());
     }
 
+    /// Ends the master target in order.
+    pub fn stop_target(&mut self) {
+        let target = self.target.take().expect("it runs");
+        target.signal(Signal::SIGTERM);
+        target.finish(LONG);
+    }
+
+    /// Starts it again.
+    pub fn start_target(&mut self, rig: &Rig) {
+        self.target = Some(rig.start_target());
+    }
+
     /// Ends both in order.
     pub fn stop(self) {
         for process in [self.agent, self.target].into_iter().flatten() {

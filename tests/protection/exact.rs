@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ends::{Ends, judge_disk};
 use super::number_of;
-use super::oracle::{Clock, History, Load, Verdict, Way, Window, Writer, common, judge};
+use super::oracle::{Clock, History, Load, Way, Window, Writer, common, judge};
 use super::rig::{Filesystem, Listed, Rig, Setup, able};
 use crate::fixture::{LoopDevice, Mount, Random};
 
@@ -107,7 +107,7 @@ fn disks_that_are_compared_by_digests_are_cut_at_one_moment() {
 
 /// A file of `bytes` zeroes that are written out, so that writing it again
 /// changes nothing but its blocks.
-fn make_file(path: &Path, bytes: u64) {
+pub fn make_file(path: &Path, bytes: u64) {
     let file = OpenOptions::new().write(true).create_new(true).open(path).expect("there is room");
     let zeroes = vec![0; 1 << 20];
     for at in (0..bytes).step_by(zeroes.len()) {
@@ -134,15 +134,14 @@ fn file_in(kind: &'static str, disk_bytes: u64) {
     filesystem.unmount();
     ends.finish(&rig);
     for point in rig.points("data") {
-        let verdict = judge_file(&rig, &point, &history, kind);
-        println!("{kind} at {} ({}): {verdict}", point.epoch, point.name);
         // The first synchronization ends without a freeze of its own.
-        verdict.expect_exact(&format!("point {} of {kind}", point.epoch));
+        judge_file(&rig, &point, &history, kind);
     }
 }
 
-/// Judges the file in a copy that is mounted as after a crash.
-fn judge_file(rig: &Rig, point: &Listed, history: &History, kind: &str) -> Verdict {
+/// Judges the file `written` in a copy of the disk `data` that is mounted as after a
+/// crash.
+pub fn judge_file(rig: &Rig, point: &Listed, history: &History, kind: &str) {
     let copy = rig.copy("data", point.epoch);
     let device = LoopDevice::attach(&copy, 512);
     let mount = Mount::new(device.path(), &rig.scratch.folder("copy"), mount_options(kind));
@@ -151,7 +150,8 @@ fn judge_file(rig: &Rig, point: &Listed, history: &History, kind: &str) -> Verdi
     drop(mount);
     drop(device);
     fs::remove_file(&copy).expect("it is ours");
-    verdict
+    println!("{kind} at {} ({}): {verdict}", point.epoch, point.name);
+    verdict.expect_exact(&format!("point {} of {kind}", point.epoch));
 }
 
 /// A copy of an XFS carries the identity of its source, which may be mounted.

@@ -1,24 +1,25 @@
-//! What goes wrong around protected disks: no room, bad disks, no network, wrong
-//! clocks. Nothing is lost silently, and it goes on when the cause is gone.
+//! What goes wrong around protected disks: no room, no network, a source of
+//! another size. Nothing is lost silently, and it goes on when the cause is gone.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::OpenOptions;
 use std::net::Shutdown;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ends::{Ends, judge_all};
+use super::number_of;
 use super::oracle::{Clock, Load, Way, Writer};
-use super::rig::{Filesystem, LONG, Protected, Rig, Setup, able};
-use crate::fixture::{LoopDevice, Need, Random, Scratch, need, program, run};
+use super::rig::{LONG, Protected, Rig, Setup, able};
+use super::volume::{Volume, alarm, fill};
+use crate::fixture::{Random, Scratch, program, run};
 use crate::network::proxy::Proxy;
 
 const MIB: u64 = 1 << 20;
 const DISK_BYTES: u64 = 10 * MIB;
 
 /// Writes that never stop for long, and leave room for cuts.
-const LOAD: Load = Load {
+pub const LOAD: Load = Load {
     way: Way::Direct,
     threads: 2,
     burst: 16,
@@ -26,35 +27,6 @@ const LOAD: Load = Load {
     zero_percent: 5,
     unit_sectors: 1,
 };
-
-/// Waits until `met`.
-fn eventually(what: &str, met: impl Fn() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !met() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        sleep(Duration::from_millis(50));
-    }
-}
-
-/// Waits until the master target raises an alarm; its reasons.
-fn alarm(rig: &Rig) -> String {
-    let reasons = || {
-        let outcome = rig.master_target(&["status"]);
-        let status = outcome.summary();
-        status["pairs"][0]["alarms"].as_array().map(|alarms| format!("{alarms:?}")).unwrap_or_default()
-    };
-    eventually("an alarm", || reasons().contains("reason"));
-    println!("{}", reasons());
-    reasons()
-}
-
-/// Writes a pattern to a part of a disk, past the page cache's delay.
-pub fn fill(device: &Path, at: u64, bytes: usize, random: &mut Random) {
-    let mut content = vec![0; bytes];
-    random.fill(&mut content);
-    let file = OpenOptions::new().write(true).open(device).expect("it is there");
-    file.write_all_at(&content, at).and_then(|()| file.sync_all()).expect("it can be written");
-}
 
 /// Cuts the wire in the middle of everything, and leaves it dead for a while.
 #[test]
@@ -68,15 +40,15 @@ fn a_pulled_network_costs_nothing_but_time() {
     let disk = &rig.disks[0];
     let writer = Writer::start(disk.source.path(), disk.bytes, LOAD, clock, &mut random);
     let ends = Ends::start(&rig);
-    for _ in 0..12 {
+    for _ in 0..number_of("FAILBACK_KILLS", 8) {
         if random.happens(50) {
             proxy.cut_after(random.below(2 * MIB));
         } else {
             proxy.freeze();
         }
-        sleep(Duration::from_millis(random.below(1500)));
+        sleep(Duration::from_millis(random.below(1000)));
         proxy.close(Shutdown::Both);
-        sleep(Duration::from_millis(random.below(2500)));
+        sleep(Duration::from_millis(random.below(1500)));
     }
     rig.wait_for_state("protecting");
     rig.cut("after all", &[]);
@@ -87,51 +59,29 @@ fn a_pulled_network_costs_nothing_but_time() {
 
 /// A disk whose target lies in a sparse file on a volume of its own.
 struct Thin {
-    volume: Filesystem,
-    _below: LoopDevice,
+    // In this order they go.
     rig: Rig,
+    volume: Volume,
 }
 
 impl Thin {
     fn new(make: fn(&str, u64, &Path, &Path) -> Protected) -> Self {
         let scratch = Scratch::new();
-        let below = LoopDevice::attach(&scratch.image("volume", 40 * MIB), 512);
-        let volume = Filesystem::make("ext4", below.path(), scratch.folder("volume-mounted"));
-        let (source, target) = (scratch.image("data-source", DISK_BYTES), volume.point.join("target"));
-        let file = File::create_new(&target).and_then(|file| file.set_len(DISK_BYTES));
-        file.expect("a file without blocks");
+        let volume = Volume::new(&scratch, "thin", 40 * MIB);
+        let (source, target) =
+            (scratch.image("data-source", DISK_BYTES), volume.sparse("target", DISK_BYTES));
         let disk = make("data", DISK_BYTES, &source, &target);
         let rig = Rig::with(scratch, vec![disk], Setup::default());
-        Self { volume, _below: below, rig }
+        Self { rig, volume }
     }
-}
-
-/// Takes all room that is left on a volume.
-fn fill_up(volume: &Path) {
-    let file = File::create(volume.join("filler")).expect("a name has room");
-    let bytes = vec![1; 64 << 10];
-    let mut at = 0;
-    // Then what is left in pieces smaller than that.
-    for size in [64 << 10, 4096] {
-        while let Ok(written) = file.write_at(&bytes[..size], at) {
-            at += written as u64;
-        }
-    }
-    let _ = file.sync_all();
-}
-
-fn make_room(volume: &Path) {
-    fs::remove_file(volume.join("filler")).expect("it is ours");
-    File::open(volume).and_then(|folder| folder.sync_all()).expect("it can be flushed");
 }
 
 /// Blocks of a target go away while it is in use, and the volume below is full:
 /// writes fail. Nothing is acknowledged, and it goes on when there is room.
-#[test]
-fn a_target_that_cannot_be_written_makes_no_point() {
+fn runs_out_of_room(make: fn(&str, u64, &Path, &Path) -> Protected) {
     let Some(()) = able(&["mkfs.ext4", "fsfreeze", "fallocate"]) else { return };
     let mut random = Random::new();
-    let thin = Thin::new(Protected::new);
+    let thin = Thin::new(make);
     let (rig, source) = (&thin.rig, thin.rig.disks[0].source.path());
     fill(source, 0, 2 << 20, &mut random);
     let ends = Ends::start(rig);
@@ -141,15 +91,26 @@ fn a_target_that_cannot_be_written_makes_no_point() {
     let mut punch = program("fallocate");
     let half = (DISK_BYTES / 2).to_string();
     run(punch.args(["--punch-hole", "--offset", &half, "--length", &half]).arg(&rig.disks[0].files[1]));
-    fill_up(&thin.volume.point);
+    thin.volume.fill_up();
     fill(source, DISK_BYTES / 2 + MIB, 1 << 20, &mut random);
-    let refused = rig.agent(&["cut", "--name", "in between"]);
-    assert!(refused.code() != Some(0), "there is a point of what was never written: {refused}");
-    assert_eq!(rig.points("data").len(), before);
-    make_room(&thin.volume.point);
+    // It is made once it can be: of all that was written.
+    let waiting = rig.launch(&["cut", "--name", "in between"]);
+    alarm(rig);
+    assert_eq!(rig.points("data").len(), before, "there is a point of what was never written");
+    thin.volume.make_room();
+    println!("{}", waiting.finish(LONG));
     rig.cut("after", &[]);
     ends.finish(rig);
-    assert!(rig.points("data").iter().all(|point| point.name != "in between"));
+}
+
+#[test]
+fn a_thin_device_that_runs_out_of_room_makes_no_point() {
+    runs_out_of_room(Protected::new);
+}
+
+#[test]
+fn a_thin_image_that_runs_out_of_room_makes_no_point() {
+    runs_out_of_room(Protected::onto_image);
 }
 
 /// A target that finds no room at the beginning is refused, and nothing was written.
@@ -157,67 +118,59 @@ fn a_target_that_cannot_be_written_makes_no_point() {
 fn a_thin_target_without_room_is_refused() {
     let Some(()) = able(&["mkfs.ext4", "fsfreeze"]) else { return };
     let thin = Thin::new(Protected::onto_image);
-    fill_up(&thin.volume.point);
+    thin.volume.fill_up();
     let rig = &thin.rig;
     let ends = Ends::start(rig);
     alarm(rig);
     assert!(rig.points("data").is_empty());
-    make_room(&thin.volume.point);
+    thin.volume.make_room();
     rig.agent(&["resync", "data"]);
     rig.wait_for_points();
     ends.finish(rig);
 }
 
-/// A source that cannot be read everywhere has no point until it can.
-#[test]
-fn a_source_that_cannot_be_read_makes_no_point() {
-    let Some(()) = able(&[]) else { return };
-    let mut random = Random::new();
-    let rig = Rig::new(&[("data", DISK_BYTES)], Setup::default());
-    let disk = &rig.disks[0];
-    fill(disk.source.path(), 0, 2 << 20, &mut random);
-    // Reading past the end of what lies below is an I/O error of the device.
-    let below = OpenOptions::new().write(true).open(&disk.files[0]).expect("it is there");
-    below.set_len(DISK_BYTES / 2).expect("it gets shorter");
-    let ends = Ends::start(&rig);
-    let said = |text: &str| rig.agent(&["status"]).stdout.contains(text);
-    eventually("the error is told", || said("data") && (said("nput/output error") || said("os error 5")));
-    assert!(rig.points("data").is_empty(), "a point of what was never read");
-    below.set_len(DISK_BYTES).expect("it gets longer");
-    rig.wait_for_points();
-    rig.cut("after", &[]);
-    ends.finish(&rig);
+/// Makes what lies below a loop device longer, and the device with it.
+fn grow(device: &Path, file: &Path, bytes: u64) {
+    let file = OpenOptions::new().write(true).open(file).expect("it is there");
+    file.set_len(bytes).expect("it gets longer");
+    run(program("losetup").arg("--set-capacity").arg(device));
 }
 
-/// A source that grows says so; its points stay, and nothing of it is taken for
-/// the disk that it was.
+/// A source that grows is refused, with its target grown too: points are of one
+/// size. They stay until somebody gives them up, as the refusal says.
 #[test]
-fn a_source_that_grows_is_told_and_its_points_stay() {
+fn a_source_that_grows_is_refused_until_it_is_protected_anew() {
+    const GROWN: u64 = DISK_BYTES + MIB;
     let Some(()) = able(&["losetup"]) else { return };
     let mut random = Random::new();
-    let rig = Rig::new(&[("data", DISK_BYTES)], Setup::default());
-    let disk = &rig.disks[0];
-    fill(disk.source.path(), 0, 2 << 20, &mut random);
+    let mut rig = Rig::new(&[("data", DISK_BYTES)], Setup::default());
+    fill(rig.disks[0].source.path(), 0, 2 << 20, &mut random);
     let ends = Ends::start(&rig);
     rig.wait_for_points();
     rig.cut("before", &[]);
-    let points = rig.points("data").len();
-    let grow = |device: &Path, file: &Path| {
-        let file = OpenOptions::new().write(true).open(file).expect("it is there");
-        file.set_len(DISK_BYTES + MIB).expect("it gets longer");
-        run(program("losetup").arg("--set-capacity").arg(device));
+    let is_refused = || {
+        rig.wait_for_state("refused");
+        let status = rig.agent(&["status"]).summary();
+        let why = status["disks"][0]["reason"].as_str().unwrap_or_default().to_owned();
+        let told = ["cannot grow", &GROWN.to_string(), "master-target remove --journal web/data"];
+        assert!(told.iter().all(|text| why.contains(text)), "{why}");
+        assert!(rig.agent(&["cut", "--name", "grown"]).code() != Some(0));
+        let names: Vec<String> = rig.points("data").into_iter().map(|point| point.name).collect();
+        assert_eq!(names, ["", "before"]);
     };
-    grow(disk.source.path(), &disk.files[0]);
-    fill(disk.source.path(), 0, 4096, &mut random);
-    eventually("the growth is told", || {
-        let status = rig.agent(&["status"]).stdout;
-        status.contains(&(DISK_BYTES + MIB).to_string()) || status.contains("size")
-    });
-    assert!(rig.agent(&["cut", "--name", "grown"]).code() != Some(0));
-    let left: Vec<String> = rig.points("data").into_iter().map(|point| point.name).collect();
-    assert!(left.len() == points && !left.contains(&"grown".to_owned()), "{left:?}");
-    ends.stop();
+    grow(rig.disks[0].source.path(), &rig.disks[0].files[0], GROWN);
+    fill(rig.disks[0].source.path(), DISK_BYTES, 1 << 20, &mut random);
+    is_refused();
     rig.copy("data", rig.point("data", "before").epoch);
+    grow(&rig.disks[0].target, &rig.disks[0].files[1], GROWN);
+    rig.agent(&["reload"]).expect_success();
+    is_refused();
+    rig.master_target(&["remove", "--journal", "web/data"]).expect_success();
+    rig.master_target(&["reload"]).expect_success();
+    rig.agent(&["resync", "data"]).expect_success();
+    rig.wait_for_points();
+    rig.disks[0].bytes = GROWN;
+    ends.finish(&rig);
 }
 
 /// A retention volume that somebody else has filled up: no point and an alarm,
@@ -227,60 +180,22 @@ fn a_full_retention_volume_pushes_back() {
     let Some(()) = able(&["mkfs.ext4", "fsfreeze"]) else { return };
     let (mut random, clock) = (Random::new(), Clock::start());
     let rig = Rig::new(&[("data", DISK_BYTES)], Setup { keep: "free = \"1MiB\"", ..Setup::default() });
-    let below = LoopDevice::attach(&rig.scratch.image("volume", 400 * MIB), 512);
-    let volume = Filesystem::make("ext4", below.path(), rig.retention());
+    let volume = Volume::new(&rig.scratch, "retention", 400 * MIB);
     let disk = &rig.disks[0];
     let ends = Ends::start(&rig);
     rig.wait_for_points();
     let writer = Writer::start(disk.source.path(), disk.bytes, LOAD, clock, &mut random);
     writer.wait_for(50);
-    fill_up(&volume.point);
+    volume.fill_up();
     alarm(&rig);
     let refused = rig.agent(&["cut", "--name", "in between"]).expect_code(1);
     assert!(refused.stderr.contains("waits for its target"), "nobody is told why: {refused}");
     let status = rig.agent(&["status"]).summary();
     assert!(status["disks"][0]["waiting"].is_string(), "{status}");
     assert!(rig.points("data").iter().all(|point| point.name.is_empty()), "there is no room for a point");
-    make_room(&volume.point);
+    volume.make_room();
     rig.cut("after", &[]);
     let history = writer.stop();
     ends.finish(&rig);
     assert!(judge_all(&rig, "data", &history) >= 2);
-}
-
-/// The library that shows a process another time, where it is installed.
-fn other_clocks() -> Option<String> {
-    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"];
-    let mut files = folders.iter().map(|folder| format!("{folder}/faketime/libfaketime.so.1"));
-    files.find(|file| Path::new(file).exists())
-}
-
-/// The wall clock of the master target jumps thirty hours, either way: no point
-/// expires for that, and new ones are made all the time.
-#[test]
-fn a_wall_clock_that_jumps_expires_nothing() {
-    let Some(()) = able(&[]) else { return };
-    let Some(()) = need(&[Need::Program("faketime")]) else { return };
-    let library = other_clocks().expect("its library is there too");
-    let mut random = Random::new();
-    let rig = Rig::new(&[("data", DISK_BYTES)], Setup { keep: "time = \"24h\"", ..Setup::default() });
-    let clock = rig.scratch.file("clock", "+0\n");
-    let target = rig.start_target_as(|command| {
-        command.env("LD_PRELOAD", &library).env("FAKETIME_TIMESTAMP_FILE", &clock);
-        command.env("FAKETIME_NO_CACHE", "1").env("DONT_FAKE_MONOTONIC", "1");
-    });
-    let ends = Ends::of(rig.start_agent(), target);
-    rig.wait_for_points();
-    let mut names = Vec::new();
-    for (number, offset) in ["+0", "+30h", "+0", "-30h", "+0"].into_iter().enumerate() {
-        fs::write(&clock, format!("{offset}\n")).expect("there is room");
-        for part in ["a", "b"] {
-            fill(rig.disks[0].source.path(), random.below(64) << 12, 4096, &mut random);
-            names.push(format!("{number}{part}"));
-            rig.cut(names.last().expect("it was pushed"), &[]);
-        }
-    }
-    let left: Vec<String> = rig.points("data").into_iter().map(|point| point.name).collect();
-    assert!(left.iter().filter(|name| !name.is_empty()).eq(names.iter()), "{left:?}, not {names:?}");
-    ends.finish(&rig);
 }

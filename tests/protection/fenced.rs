@@ -4,8 +4,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::ends::Ends;
-use super::failures::fill;
 use super::rig::{LONG, Rig, Setup, able};
+use super::volume::fill;
 use crate::fixture::Random;
 
 const DISK_BYTES: u64 = 16 << 20;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::ends::Ends;
-use super::failures::fill;
 use super::rig::{LONG, Rig, Setup, able, event};
+use super::volume::fill;
 use crate::fixture::{Outcome, Random, Running, assert_same_bytes};
 use crate::network::proxy::Proxy;
 

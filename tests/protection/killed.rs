@@ -3,19 +3,21 @@
 //!
 //! `FAILBACK_KILLS` is how many kills each of these tests makes.
 
-use std::fs::{self, File};
 use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::ends::{Ends, judge_all};
+use super::exact::{judge_file, make_file};
 use super::number_of;
 use super::oracle::{Clock, Load, Way, Writer};
 use super::rig::{Filesystem, Rig, Setup, able};
 use crate::fixture::Random;
 
 const MIB: u64 = 1 << 20;
+/// How many points of a filesystem are judged, each in a copy that is mounted.
+const JUDGED: usize = 10;
 const KILLS: u64 = 50;
 /// How long a process lives at most. An agent that has lost its target looks for
 /// it again after half a second.
@@ -133,7 +135,7 @@ fn an_agent_killed_or_stopped_within_a_freeze_leaves_nothing_frozen() {
     let filesystem = Filesystem::make("ext4", rig.disks[0].source.path(), rig.scratch.folder("mounted"));
     let bytes = 8 * MIB;
     let path = filesystem.point.join("written");
-    fs::write(&path, vec![0; 8 << 20]).and_then(|()| File::open(&path)?.sync_all()).expect("there is room");
+    make_file(&path, bytes);
     let pause = Duration::from_millis(3);
     let load = Load { way: Way::Direct, threads: 2, burst: 16, pause, zero_percent: 0, unit_sectors: 8 };
     let mut ends = Killed::start(&rig);
@@ -150,5 +152,9 @@ fn an_agent_killed_or_stopped_within_a_freeze_leaves_nothing_frozen() {
     let history = writer.stop();
     filesystem.unmount();
     ends.finish(&rig);
-    println!("{} writes, {} points", history.len(), rig.points("data").len());
+    let points = rig.points("data");
+    println!("{} writes, {} points", history.len(), points.len());
+    for point in points.iter().step_by(1 + points.len() / JUDGED) {
+        judge_file(&rig, point, &history, "ext4");
+    }
 }

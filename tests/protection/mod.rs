@@ -2,16 +2,17 @@
 //! them, on real devices and journals.
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
-//! points hold; `exact`, `swap`, `killed`, `postgresql`, `untracked`, `doubted`,
-//! `fenced`, `finishing`, `failures`, `foreign` and `given_up` are what
-//! happens.
+//! points hold; `volume` runs full and fails; the others are what happens.
 
 mod agent;
 mod agent_check;
+mod all_disks;
+mod clocks;
 mod cluster;
 mod doubted;
 mod ends;
 mod exact;
+mod failing;
 mod failures;
 mod fenced;
 mod finishing;
@@ -19,13 +20,17 @@ mod foreign;
 mod given_up;
 mod inspect;
 mod killed;
+mod limits;
 mod master_target;
 mod oracle;
 mod points;
 mod postgresql;
 mod rig;
+mod skipped;
 mod swap;
+mod taken_back;
 mod untracked;
+mod volume;
 
 use std::process::Command;
 use std::time::Duration;

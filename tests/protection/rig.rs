@@ -8,14 +8,18 @@
 //!
 //! The agent only ever rehearses the power-off.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use serde_json::Value;
 
 use super::oracle::Window;
+use super::volume::eventually;
 use crate::fixture::{LoopDevice, Mount, Need, Outcome, Random, Running, Scratch, binary, need};
 use crate::fixture::{program, run, supervised};
 
@@ -45,6 +49,8 @@ pub struct Setup {
     pub limits: &'static str,
     /// What follows `[keep]`.
     pub keep: &'static str,
+    /// What the agent's settings end with.
+    pub more: &'static str,
 }
 
 impl Default for Setup {
@@ -58,6 +64,7 @@ impl Default for Setup {
             untracked: &[],
             limits: "",
             keep: "",
+            more: "",
         }
     }
 }
@@ -138,7 +145,7 @@ impl Rig {
         self.scratch.path("target.toml")
     }
 
-    fn agent_settings(&self) -> PathBuf {
+    pub fn agent_settings(&self) -> PathBuf {
         self.scratch.path("agent.toml")
     }
 
@@ -180,7 +187,7 @@ impl Rig {
         if !setup.hook.is_empty() {
             text += &format!("[hooks]\npre = {hook}\n");
         }
-        self.scratch.file("agent.toml", text);
+        self.scratch.file("agent.toml", text + setup.more);
     }
 
     /// Starts the master target; the first time also pairs the agent with it.
@@ -189,7 +196,7 @@ impl Rig {
     }
 
     /// The same, with changes to the command: another environment.
-    pub fn start_target_as(&self, change: impl FnOnce(&mut std::process::Command)) -> Running {
+    pub fn start_target_as(&self, change: impl FnOnce(&mut Command)) -> Running {
         let mut command = supervised(binary());
         command.args(["master-target", "run", "--json", "--config"]).arg(self.target_settings());
         change(&mut command);
@@ -211,16 +218,25 @@ impl Rig {
 
     /// Starts the agent, and waits until it can be talked to.
     pub fn start_agent(&self) -> Running {
-        let running = self.launch_agent();
+        self.start_agent_as(supervised(binary()))
+    }
+
+    /// The same, by a command that takes the arguments of failback: one of another
+    /// environment.
+    pub fn start_agent_as(&self, failback: Command) -> Running {
+        let running = self.launch_agent_as(failback);
         running.wait_for(LONG, |line| event(line).filter(|event| event["event"] == "started"));
         running
     }
 
     /// Starts the agent.
     pub fn launch_agent(&self) -> Running {
-        let mut command = supervised(binary());
-        command.args(["agent", "run", "--rehearse", "--json", "--config"]).arg(self.agent_settings());
-        Running::start(&mut command)
+        self.launch_agent_as(supervised(binary()))
+    }
+
+    fn launch_agent_as(&self, mut failback: Command) -> Running {
+        let run = ["agent", "run", "--rehearse", "--json", "--config"];
+        Running::start(failback.args(run).arg(self.agent_settings()))
     }
 
     /// `failback agent ARGUMENTS --json`.
@@ -360,6 +376,7 @@ impl Listed {
 /// A mounted filesystem of a source, thawed and unmounted when it is dropped.
 pub struct Filesystem {
     mount: Option<Mount>,
+    device: PathBuf,
     pub point: PathBuf,
 }
 
@@ -369,12 +386,15 @@ impl Filesystem {
         let force = if kind == "ext4" { "-F" } else { "-f" };
         run(program(&format!("mkfs.{kind}")).args(["-q", force]).arg(device));
         let mount = Some(Mount::new(device, &point, ""));
-        Self { mount, point }
+        Self { mount, device: device.to_path_buf(), point }
     }
 
     /// Unmounts it, whatever cuts are made meanwhile. What is on the disk then stays.
     pub fn unmount(mut self) {
         self.mount.take().expect("it is mounted").unmount();
+        // A mount namespace that another test has just made holds it for a moment.
+        let exclusively = || OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&self.device);
+        eventually("nobody has it mounted", || exclusively().is_ok());
     }
 }
 

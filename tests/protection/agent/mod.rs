@@ -1,6 +1,7 @@
 //! The agent of a machine, from its first synchronization to the last point.
 
 pub mod place;
+mod reload;
 
 use std::fs;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use self::place::{Disk, Mounted, Place};
 use super::rig::{LONG, failback, path_text};
 use crate::fixture::Need::{LoopDevices, Program, Tracking};
-use crate::fixture::{Running, need, program, run};
+use crate::fixture::{Running, need, program};
 
 fn able() -> Option<()> {
     need(&[LoopDevices, Program("mkfs.ext4"), Program("fsfreeze"), Program("blockdev")])
@@ -269,19 +270,5 @@ fn marks_that_are_gone_are_a_doubt_that_waits_for_a_person_where_that_is_wanted(
     place.agent(&["resync", "root"]).expect_success();
     place.reaches("protecting");
     place.cut(&[]);
-    ends(&place, agent);
-}
-
-#[test]
-fn a_disk_that_grows_is_refused_with_what_to_do() {
-    let Some(()) = need(&[LoopDevices, Tracking]) else { return };
-    let (place, disk, _home, agent) = protected("");
-    let file = fs::File::options().write(true).open(place.scratch.path("root-source"));
-    file.and_then(|file| file.set_len(48 << 20)).expect("it can grow");
-    run(program("losetup").arg("--set-capacity").arg(disk.source.path()));
-    let status = place.reaches("refused");
-    let why = status["disks"][0]["reason"].as_str().unwrap_or_default();
-    assert!(why.contains("cannot grow"), "{status}");
-    place.agent(&["cut"]).expect_code(1);
     ends(&place, agent);
 }
