@@ -165,9 +165,17 @@ pub const OFFERS_IN_FLIGHT: usize = 8;
 /// freeze, 1 s, from any disk worth protecting.
 pub const REMAINDER_BYTES_MAX: u64 = 64 << 20;
 
-/// Windows of a replica, half of them for reads and half for writes: one for
-/// each operation in flight, 16 MiB for a disk.
-pub const REPLICA_WINDOWS: usize = 2 * QUEUE_DEPTH;
+/// Windows of a replica: a third each for reads of the target, for writes to it,
+/// and for reads of before-images; one for each operation in flight, 24 MiB for a disk.
+pub const REPLICA_WINDOWS: usize = 3 * QUEUE_DEPTH;
+
+/// Strokes (4 MiB of what is overwritten, and as much of what comes) whose reads run
+/// while the one before is packed: 16 MiB.
+pub const STROKES_AHEAD: usize = 2;
+
+/// Strokes on their way into journal and target, which share flushes: 32 MiB. A
+/// flush takes as long as writing some of them.
+pub const STROKES_IN_HAND: usize = 4;
 
 /// Strokes of a rewind (4 MiB each) between two flushes of the target: what a
 /// crash makes it write again.
@@ -240,13 +248,20 @@ pub const CUT_SHRINKS_WITHIN: Duration = Duration::from_secs(60);
 /// writes out and may freeze for as long as the budget of a cut.
 pub const FIRST_POINT_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// A pass over a disk whose changes are not known, before a cut: 16 TiB at 400 MB/s.
-/// It ends with its connection, which is given up much sooner.
-pub const WHOLE_PASS_WITHIN: Duration = Duration::from_secs(12 * 60 * 60);
+/// Chunks of a disk without tracking whose digests are held in memory, 17 bytes
+/// each: with chunks of 4 KiB they are 2 GiB, which is more than is read in a freeze.
+pub const DIGESTS_HELD_MAX: u64 = 512 << 10;
 
-/// What a pass over a whole disk may take to be repeated while the machine is
-/// frozen; half of it is what it took before: less than the usual budget.
-pub const CUT_READS_WITHIN: Duration = Duration::from_millis(800);
+/// What a disk without tracking reads at one go before it looks for orders: a
+/// round trip for each costs little, and it takes a second where reads are slow.
+pub const PASS_SLICE_BYTES: u64 = 16 << 20;
+
+/// A pass over a disk without tracking comes after four times as long as the one
+/// before took, but no later than this: about once for each point.
+pub const PASS_AGAIN_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// No cut waits longer for a disk that it can do without.
+pub const LEFT_OUT_AFTER: Duration = Duration::from_secs(2);
 
 /// A target makes its point within this time, or the point is not one of the machine.
 pub const POINT_WITHIN: Duration = Duration::from_secs(120);
@@ -269,6 +284,26 @@ pub const SYNC_WAIT_MAX: Duration = Duration::from_secs(330);
 /// How much later than it should a watchdog may answer. It has nothing to do but
 /// that; one that needs longer is stopped or gone.
 pub const WATCHDOG_GRACE: Duration = Duration::from_secs(2);
+
+/// Planning a freeze and writing out before it, with the answer of a watchdog
+/// that is late: nobody is stopped meanwhile.
+pub const FREEZE_PREPARED_WITHIN: Duration = Duration::from_secs(360);
+
+/// How much longer than the freeze itself the thread that holds it may take to
+/// answer: a watchdog that is lost, and a thaw by its record, are in it.
+pub const FREEZER_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A cut, or a finish, that has not come to its end by then never will: writing
+/// out, hooks, the longest freeze, points and fences take half an hour.
+pub const CUT_ANSWERED_WITHIN: Duration = Duration::from_secs(45 * 60);
+
+/// Any other order is done within this time, once it is begun: lanes end at once,
+/// and a disk is opened and tracked in seconds.
+pub const ORDER_ANSWERED_WITHIN: Duration = Duration::from_secs(120);
+
+/// A target is open within this time of its agent's greeting: what a crash has
+/// left in its journal is undone before, up to some gigabytes.
+pub const TARGET_OPENS_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// Attempts to thaw one filesystem, whose device may fail for a moment.
 pub const THAW_ATTEMPTS: u32 = 5;

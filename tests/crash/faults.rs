@@ -6,13 +6,14 @@ use std::rc::Rc;
 use failback_datapath::delta::{Opened, Place};
 use failback_datapath::error::{Remediable, Remedy};
 use failback_datapath::journal::{Clock, Pair, PairState, PointKind, RetentionPolicy};
-use failback_datapath::landing::replica::{Cut, Error, Replica};
+use failback_datapath::landing::replica::{Cut, Error, OnForeignWrites, Replica};
 use failback_datapath::unit::{Chain, DeltaNumber, Epoch, Extent, Generation};
 
 use super::enumerate::run;
 use super::play::{Simulated, read_point};
 use super::script::{DISK_BYTES, delta, pair};
 use super::storage::{Directory, Disk};
+use super::tape::DISK;
 use super::world::{Faults, Shared, World};
 use crate::fixture::Random;
 
@@ -49,6 +50,13 @@ impl Bench {
         let (disk, directory) = (Disk(Rc::clone(&world)), Directory(Rc::clone(&world)));
         let (replica, _) = Replica::open(disk, directory).await.unwrap();
         Self { world, replica, content, random }
+    }
+
+    /// Somebody else writes a byte.
+    fn strangers_write(&self, position: usize) {
+        let (mut world, bytes) = (self.world.borrow_mut(), Rc::from([0x5a]));
+        let write = world.submit(DISK, position, &bytes);
+        world.complete(DISK, position, &bytes, write);
     }
 
     /// The next delta, with new bytes for `chunks`.
@@ -309,10 +317,54 @@ fn a_fenced_pair_lands_nothing_and_keeps_every_point() {
         assert!(bench.replica.rewind(Epoch(77)).await.is_err());
         bench.replica.rewind(second.0).await.unwrap();
         assert!(bench.world.borrow().disk() == second.1);
-        let generation = bench.replica.commit().await.unwrap();
+        let generation = bench.replica.commit(OnForeignWrites::Refuse).await.unwrap();
         assert_eq!(generation.number, 2);
-        assert_eq!(bench.replica.commit().await.unwrap(), generation, "it is committed once");
+        assert_eq!(
+            bench.replica.commit(OnForeignWrites::Refuse).await.unwrap(),
+            generation,
+            "it is committed once"
+        );
         assert!(bench.replica.unfence().await.is_err());
+    });
+}
+
+#[test]
+fn what_others_wrote_to_a_fenced_disk_is_in_no_point() {
+    run(async {
+        let mut bench = Bench::protected().await;
+        let deltas = [bench.delta(&[1, 2, 3])];
+        bench.replica.land(&deltas).await.unwrap();
+        bench.cut().await.unwrap();
+        bench.replica.fence().await.unwrap();
+        bench.replica.rewind(Epoch(1)).await.unwrap();
+        bench.strangers_write(super::script::place_of(2).start + 17);
+        let written = bench.world.borrow().disk().to_vec();
+        let mut bench = bench.reopened().await;
+        for refused in [
+            bench.replica.check_untouched().await.err(),
+            bench.replica.rehearse_rewind(Epoch(2)).await.err(),
+            bench.replica.rewind(Epoch(2)).await.err(),
+            bench.replica.commit(OnForeignWrites::Refuse).await.err(),
+        ] {
+            assert!(matches!(refused, Some(Error::ForeignWrites { chunks: 1, .. })), "{refused:?}");
+        }
+        assert!(bench.world.borrow().disk() == written, "nothing was changed");
+        bench.replica.commit(OnForeignWrites::Accept).await.unwrap();
+        assert!(bench.world.borrow().disk() == written, "it is theirs");
+    });
+}
+
+#[test]
+fn a_fence_lifted_after_others_wrote_asks_for_a_comparison() {
+    run(async {
+        let mut bench = Bench::protected().await;
+        bench.replica.fence().await.unwrap();
+        bench.replica.unfence().await.unwrap();
+        assert_eq!(bench.replica.position().state, PairState::Protected, "nobody wrote");
+        bench.replica.fence().await.unwrap();
+        bench.strangers_write(0);
+        bench.replica.unfence().await.unwrap();
+        assert_eq!(bench.replica.position().state, PairState::Resyncing);
     });
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use failback_datapath::delta::{Opened, Place};
 use failback_datapath::journal::{PairState, PointKind};
-use failback_datapath::landing::replica::{Cut, Error, Replica};
+use failback_datapath::landing::replica::{Cut, Error, OnForeignWrites, Replica};
 use failback_datapath::sys::{Arena, Buffer};
 use failback_datapath::unit::{Chain, DeltaNumber, Digest, Epoch, Extent, to_u64};
 
@@ -93,7 +93,7 @@ impl<'a> Player<'a> {
             Step::CancelSynchronization => replica.cancel_synchronization().await,
             Step::Fence => replica.fence().await,
             Step::Rewind(to) => replica.rewind(*to).await,
-            Step::Commit => replica.commit().await.map(drop),
+            Step::Commit => replica.commit(OnForeignWrites::Refuse).await.map(drop),
         }
     }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use failback_datapath::delta::{
     Content as EntryContent, DigestAlgorithm, Filling, Manifest, Opened, Packed, Place, Shape,
 };
+use failback_datapath::disk::WriteMark;
 use failback_datapath::journal::{Pair, PairState, SecretKey};
 use failback_datapath::unit::{ChunkSize, DeltaNumber, Epoch, Generation, to_usize};
 
@@ -74,6 +75,7 @@ pub fn pair() -> Pair {
         state: PairState::Initial,
         pins: std::collections::BTreeSet::new(),
         segment_bytes: 128 << 10,
+        target_writes: WriteMark::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! them, on real devices and journals.
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
-//! points hold; `exact`, `swap`, `killed`, `postgresql` and `failures` are what
+//! points hold; `exact`, `swap`, `killed`, `postgresql`, `failures` and `foreign` are what
 //! happens.
 
 mod agent;
@@ -11,6 +11,7 @@ mod cluster;
 mod ends;
 mod exact;
 mod failures;
+mod foreign;
 mod inspect;
 mod killed;
 mod master_target;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use failback_datapath::delta::DigestAlgorithm;
+use failback_datapath::disk::WriteMark;
 use failback_datapath::journal::{Directory, Journal, Pair, PairState, PointKind, PointRecord, SecretKey};
 use failback_datapath::ring;
 use failback_datapath::unit::{Chain, ChunkSize, DeltaNumber, Generation};
@@ -30,6 +31,7 @@ fn pair() -> Pair {
         state: PairState::Protected,
         pins: std::collections::BTreeSet::new(),
         segment_bytes: 1 << 20,
+        target_writes: WriteMark::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use failback_datapath::delta::{Filling, Opened, Packed, Place, Shape};
 use failback_datapath::journal::{PairState, PointKind};
-use failback_datapath::landing::replica::Cut;
+use failback_datapath::landing::replica::{Cut, OnForeignWrites};
 use failback_datapath::unit::{Chain, Digest, Epoch, Extent, to_u64, to_usize};
 
 use super::place::{DISK_BYTES, Home, Real};
@@ -54,7 +54,9 @@ impl Life {
             let position = replica.position();
             match position.state {
                 PairState::Rewinding { .. } => replica.resume().await.expect("resumed"),
-                PairState::Rewound { .. } => drop(replica.commit().await.expect("committed")),
+                PairState::Rewound { .. } => {
+                    replica.commit(OnForeignWrites::Refuse).await.expect("committed");
+                }
                 PairState::Committed => replica.begin_synchronization().await.expect("begun"),
                 PairState::Fenced => {
                     let to = Epoch(position.epoch.0 - REWIND_BY);

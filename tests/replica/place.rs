@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use failback_datapath::delta::DigestAlgorithm;
-use failback_datapath::disk::{self, Purpose, RingDisk};
+use failback_datapath::disk::{self, Purpose, RingDisk, WriteMark};
 use failback_datapath::journal::{Directory, Pair, PairState, SecretKey};
 use failback_datapath::landing::replica::Replica;
 use failback_datapath::unit::{ChunkSize, Generation};
@@ -60,5 +60,6 @@ fn pair(device: &Path) -> Pair {
         state: PairState::Initial,
         pins: std::collections::BTreeSet::new(),
         segment_bytes: 8 << 20,
+        target_writes: WriteMark::default(),
     }
 }

@@ -1,5 +1,8 @@
 //! A delta as it travels, and one that was opened and verified.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::head::Head;
 use super::header::HEADER_BYTES;
 use super::{Codec, Content, ENTRY_BYTES, Entry, Error, Header};
@@ -97,7 +100,7 @@ impl Packed {
         if found_bytes != expected_bytes {
             return Err(Error::Length { place, found_bytes, expected_bytes });
         }
-        let opened = Opened { head, plain };
+        let opened = Opened { head, plain: Arc::new(plain) };
         let is_damaged = |entry: &&Entry| match entry.content {
             Content::Data { digest: expected, .. } => digest(opened.bytes(entry)) != expected,
             Content::Zero => false,
@@ -119,7 +122,8 @@ impl Packed {
 #[derive(Clone, Debug)]
 pub struct Opened {
     head: Head,
-    plain: Vec<u8>,
+    /// Shared with whoever still writes some of it.
+    plain: Arc<Vec<u8>>,
 }
 
 impl Opened {
@@ -153,9 +157,13 @@ impl Opened {
         }
     }
 
-    /// Its memory, for another delta.
+    /// Its memory, and where the bytes of one of its own entries lie there.
     #[must_use]
-    pub fn into_memory(self) -> Vec<u8> {
-        self.plain
+    pub fn share(&self, entry: &Entry) -> (Arc<Vec<u8>>, Range<usize>) {
+        let from = match entry.content {
+            Content::Data { position, .. } => position.min(self.plain.len()),
+            Content::Zero => 0,
+        };
+        (Arc::clone(&self.plain), from..from + self.bytes(entry).len())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{Error, RingDisk};
+use super::{Error, RingDisk, WriteMark};
 use crate::sys::Buffer;
 use crate::unit::Extent;
 
@@ -31,6 +31,11 @@ pub trait Blocks {
     /// Makes every completed write durable. After an error, what was written
     /// since the last flush is unknown.
     fn flush(&self) -> impl Future<Output = Result<(), Error>>;
+
+    /// What it shows of its writes, whoever makes them; empty where that is nothing.
+    fn write_mark(&self) -> WriteMark {
+        WriteMark::default()
+    }
 }
 
 impl Blocks for RingDisk {
@@ -52,5 +57,9 @@ impl Blocks for RingDisk {
 
     async fn flush(&self) -> Result<(), Error> {
         self.flush().await
+    }
+
+    fn write_mark(&self) -> WriteMark {
+        self.disk().write_mark()
     }
 }

@@ -37,4 +37,4 @@ pub use kind::Kind;
 pub use open::{Disk, Purpose, open};
 pub use piece::{Piece, Place};
 pub use ring_disk::RingDisk;
-pub use writes::WriteMark;
+pub use writes::{WriteMark, Written};

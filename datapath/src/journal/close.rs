@@ -14,7 +14,7 @@ use super::shelf::{UNFINISHED, epoch_file, merged_file};
 use super::table::{Table, TableKind, bytes_for};
 use super::table_writer::{TableName, TableWriter};
 use super::{Error, Journal, PointRecord, Volume};
-use crate::unit::Epoch;
+use crate::unit::{Digest, Epoch};
 
 /// Writes the index of the epoch that `point` closes; `file` is where space was
 /// allocated for it, if it was.
@@ -97,7 +97,7 @@ impl<V: Volume> Journal<V> {
             let mut update = self.digests.update(&self.files)?;
             let mut cursor = Cursor::new(table);
             while let Some(entry) = cursor.next(&self.files).await? {
-                update.put(&entry).await?;
+                update.put(u64::from(entry.chunk), entry.new).await?;
             }
             update.end().await?;
             self.digests.finish(&self.files, *epoch).await?;
@@ -121,6 +121,24 @@ impl<V: Volume> Journal<V> {
         self.files.flush_names()?;
         self.digests = digests;
         Ok(())
+    }
+
+    /// Takes in digests that were made by reading the target, of chunks that
+    /// nothing was known of. They are durable with the next point.
+    ///
+    /// # Errors
+    /// Those of files.
+    pub async fn learn_digests(&self, found: impl IntoIterator<Item = (u64, Digest)>) -> Result<(), Error> {
+        // What the open epoch wrote is not of the newest point.
+        let mut found = found.into_iter().filter(|(chunk, _)| !self.touched(*chunk)).peekable();
+        if found.peek().is_none() {
+            return Ok(());
+        }
+        let mut update = self.digests.update(&self.files)?;
+        for (chunk, digest) in found {
+            update.put(chunk, Some(digest)).await?;
+        }
+        update.end().await
     }
 
     /// Drops segments that no point needs: those before the oldest point, and

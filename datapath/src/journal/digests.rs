@@ -17,7 +17,6 @@ use std::rc::Rc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::entry::Entry;
 use super::field::{Fields, Room};
 use super::files::{Files, Lease};
 use super::record::BLOCK;
@@ -237,9 +236,8 @@ pub(super) struct Update<'a, V: Volume> {
 }
 
 impl<V: Volume> Update<'_, V> {
-    /// `entry.chunk` holds `entry.new` now.
-    pub async fn put(&mut self, entry: &Entry) -> Result<(), Error> {
-        let chunk = u64::from(entry.chunk);
+    /// `chunk` holds what has this digest, if that is known.
+    pub async fn put(&mut self, chunk: u64, digest: Option<Digest>) -> Result<(), Error> {
         if chunk >= self.digests.chunks {
             return Err(Error::Unfit { what: "a digest", reason: format!("chunk {chunk} is past the disk") });
         }
@@ -251,7 +249,7 @@ impl<V: Volume> Update<'_, V> {
         self.changed = Some((self.changed.map_or(page, |(first, _)| first), page));
         let start = to_usize(page - first) * BLOCK;
         let mut page = DigestPage(&mut self.lease.bytes_mut()[start..start + BLOCK]);
-        page.set(to_usize(chunk % PAGE_DIGESTS), entry.new);
+        page.set(to_usize(chunk % PAGE_DIGESTS), digest);
         Ok(())
     }
 

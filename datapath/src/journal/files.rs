@@ -19,7 +19,7 @@ use crate::unit::to_u64;
 pub(super) const RUN_BYTES: usize = 1 << 20;
 
 /// A buffer on loan: a run, or a packed image that begins and ends within blocks.
-pub(super) const LEASE_BYTES: usize = RUN_BYTES + 2 * BLOCK;
+pub const LEASE_BYTES: usize = RUN_BYTES + 2 * BLOCK;
 
 /// Buffers that are kept for the next one who needs one.
 const BUFFERS_KEPT: usize = 4;
@@ -183,6 +183,17 @@ impl Lease<'_> {
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.buffer.as_mut().map_or(&mut [], |buffer| buffer.bytes_mut())
+    }
+
+    /// Lends its memory to an operation.
+    pub async fn lend<T>(
+        &mut self,
+        operation: impl AsyncFnOnce(Buffer) -> (Result<T, Error>, Buffer),
+    ) -> Result<T, Error> {
+        let lost = || Error::file("a buffer", "take memory for", io::ErrorKind::OutOfMemory.into());
+        let (result, buffer) = operation(self.buffer.take().ok_or_else(lost)?).await;
+        self.buffer = Some(buffer);
+        result
     }
 
     /// Fills its first `length` bytes from `file`.

@@ -8,13 +8,13 @@ use super::contents::{Contents, write_pair};
 use super::digests::{self, DigestFile};
 use super::entry::Before;
 use super::files::{Files, Identity};
-use super::log::Log;
+use super::log::{Log, Placed as PlacedBatch};
 use super::open_epoch::OpenEpoch;
 use super::record::RecordKind;
 use super::retention::ClockWatch;
 use super::scan::{Placed, Record, Scan};
 use super::shelf::Shelf;
-use super::{Batch, Error, Pair, PairState, PointRecord, Volume};
+use super::{Appending, Batch, Error, Pair, PairState, PointRecord, Volume};
 use crate::delta::Manifest;
 use crate::unit::{DeltaNumber, Epoch};
 
@@ -176,8 +176,8 @@ impl<V: Volume> Journal<V> {
     }
 
     /// Writes a batch with one write. It is durable after [`Self::flush`], and only
-    /// then may its chunks be overwritten. The batch is empty afterwards; on an
-    /// error it is as it was.
+    /// then may its chunks be overwritten. The batch is empty afterwards; where there
+    /// is no space it is as it was.
     ///
     /// A chunk that this epoch touched before keeps its first image, whatever
     /// the batch says.
@@ -186,16 +186,43 @@ impl<V: Volume> Journal<V> {
     /// [`Error::Full`]: nothing has changed; make space and try again.
     /// [`Error::OutOfTurn`]: a chunk without a before-image that needs one.
     pub async fn append(&mut self, batch: &mut Batch) -> Result<Appended, Error> {
+        let (placed, appended) = self.place(batch).await?;
+        let (written, buffer) = placed.write().await;
+        batch.give_buffer(buffer);
+        batch.clear();
+        written.map(|_| appended)
+    }
+
+    /// Gives a batch its place, and lets somebody else write it: several may be on
+    /// their way, and what they hold is found by lookups at once. Nothing is
+    /// written before [`Appending::finish`] runs.
+    ///
+    /// # Errors
+    /// As [`Self::append`], but the batch is gone.
+    pub async fn begin_append(&mut self, mut batch: Batch) -> Result<Appending<V::File>, Error> {
+        let (placed, _) = self.place(&mut batch).await?;
+        Ok(Appending::new(batch, placed))
+    }
+
+    async fn place(&mut self, batch: &mut Batch) -> Result<(PlacedBatch<V::File>, Appended), Error> {
         if self.log.is_broken() {
             return Err(Error::Broken);
         }
         let first_touches = self.settle_touches(batch)?;
         self.open.spill_if_full(&self.files).await?;
-        let (entries, bytes) = self.log.append_batch(&self.files, self.open.number, batch).await?;
+        let (entries, placed) = self.log.place_batch(&self.files, self.open.number, batch).await?;
         self.open.publish(&entries);
         self.open.appended = self.open.appended.max(batch.delta);
-        batch.clear();
-        Ok(Appended { bytes, first_touches })
+        let bytes = placed.bytes();
+        Ok((placed, Appended { bytes, first_touches }))
+    }
+
+    /// Waits until every batch that has its place is there to be read.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] where one could not be written.
+    pub async fn settle(&self) -> Result<(), Error> {
+        self.log.settle().await
     }
 
     /// Says of each entry whether it is the first of its chunk.
@@ -221,7 +248,7 @@ impl<V: Volume> Journal<V> {
             .map_err(|_| Error::Unfit { what: "a batch", reason: "it is too large".to_owned() })
     }
 
-    /// Makes everything appended durable: one `fdatasync`.
+    /// Makes everything appended durable: one `fdatasync`, or none where that was done.
     ///
     /// # Errors
     /// After one, the journal is [`Error::Broken`].
@@ -251,7 +278,9 @@ impl<V: Volume> Journal<V> {
     /// In a first synchronization nobody needs what landed but for its digests.
     async fn take_in_first_digests(&mut self) -> Result<(), Error> {
         let mut update = self.digests.update(&self.files)?;
-        self.open.drain(&self.files, async |entry| update.put(&entry).await).await?;
+        self.open
+            .drain(&self.files, async |entry| update.put(u64::from(entry.chunk), entry.new).await)
+            .await?;
         update.end().await?;
         self.digests.flush().await
     }

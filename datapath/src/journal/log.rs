@@ -11,12 +11,14 @@
 //! segment before it ended (4 bytes; zero for the first) and four zeroes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::batch::{self, Batch};
 use super::entry::Entry;
 use super::files::Files;
 use super::record::{BLOCK, FRAME_BYTES, Frame, HEAD_BYTES_MAX, LogPosition, RecordKind, payload_checksum};
+use super::tail::{Mark, Tail, Ticket};
 use super::{Error, Volume, VolumeFile};
 use crate::sys::Buffer;
 use crate::unit::{Epoch, to_u64};
@@ -35,25 +37,45 @@ pub(super) fn segment_number(name: &str) -> Option<u32> {
 /// The segments of a journal, with their sizes.
 pub(super) type Segments = BTreeMap<u32, u64>;
 
+/// A segment that was made, and all that there are with it.
+type NewTail<V> = (Rc<Tail<<V as Volume>::File>>, Segments);
+
 pub(super) struct Log<V: Volume> {
-    file: Rc<V::File>,
+    tail: Rc<Tail<V::File>>,
     /// Size of new segments.
     segment_bytes: u32,
     pub segments: Segments,
     /// Where the next record goes.
     pub at: LogPosition,
-    /// Everything of the last segment before this byte is flushed.
-    proven: u32,
-    /// A write or flush failed: nobody knows what is on the volume.
-    broken: bool,
+}
+
+/// A batch that has its place in the log, on its way there.
+pub(super) struct Placed<F> {
+    ticket: Ticket<F>,
+    buffer: Buffer,
+    range: Range<usize>,
+}
+
+impl<F: VolumeFile> Placed<F> {
+    /// Bytes that its record takes.
+    pub fn bytes(&self) -> u64 {
+        to_u64(self.range.len())
+    }
+
+    /// Writes it. Its buffer comes back, and who knows when it is durable.
+    pub async fn write(self) -> (Result<Mark<F>, Error>, Buffer) {
+        let mark = self.ticket.mark();
+        let (written, buffer) = self.ticket.write(self.buffer, self.range).await;
+        (written.map(|()| mark), buffer)
+    }
 }
 
 impl<V: Volume> Log<V> {
     /// A new log, whose first segment is durable.
     pub async fn create(files: &Files<V>, segment_bytes: u32) -> Result<Self, Error> {
         let at = LogPosition { segment: 0, position: 0, sequence: 1, previous: 0, session: 1 };
-        let (file, segments) = Self::new_file(files, 1, u64::from(segment_bytes), Segments::new())?;
-        let mut log = Self { file, segment_bytes, segments, at, proven: 0, broken: false };
+        let (tail, segments) = Self::new_tail(files, 1, u64::from(segment_bytes), Segments::new())?;
+        let mut log = Self { tail, segment_bytes, segments, at };
         log.begin_segment(files, 1, 0).await?;
         log.flush().await?;
         Ok(log)
@@ -80,19 +102,21 @@ impl<V: Volume> Log<V> {
     ) -> Result<Self, Error> {
         let name = segment_name(at.segment);
         let file = files.volume.open(&name, true).map_err(|source| Error::file(&name, "open", source))?;
-        Ok(Self { file: Rc::new(file), segment_bytes, segments, at, proven: at.position, broken: false })
+        let tail = Rc::new(Tail::new(Rc::new(file), name, at.position));
+        Ok(Self { tail, segment_bytes, segments, at })
     }
 
-    fn new_file(
+    fn new_tail(
         files: &Files<V>,
         number: u32,
         bytes: u64,
         mut segments: Segments,
-    ) -> Result<(Rc<V::File>, Segments), Error> {
-        let file = files.create(&segment_name(number), bytes)?;
+    ) -> Result<NewTail<V>, Error> {
+        let name = segment_name(number);
+        let file = files.create(&name, bytes)?;
         files.flush_names()?;
         segments.insert(number, bytes);
-        Ok((file, segments))
+        Ok((Rc::new(Tail::new(file, name, 0)), segments))
     }
 
     /// Left in the last segment.
@@ -102,28 +126,23 @@ impl<V: Volume> Log<V> {
     }
 
     /// Nothing may be written any more.
-    pub const fn is_broken(&self) -> bool {
-        self.broken
+    pub fn is_broken(&self) -> bool {
+        self.tail.is_broken()
     }
 
     /// A write outside of the log failed in a way that leaves its state unknown.
-    pub const fn give_up(&mut self) {
-        self.broken = true;
+    pub fn give_up(&self) {
+        self.tail.give_up();
     }
 
-    /// Makes everything written durable.
-    pub async fn flush(&mut self) -> Result<(), Error> {
-        if self.broken {
-            return Err(Error::Broken);
-        }
-        let end = self.at.position;
-        if let Err(source) = self.file.flush().await {
-            // The system tells a failed flush once: later ones prove nothing.
-            self.broken = true;
-            return Err(Error::file(&segment_name(self.at.segment), "flush", source));
-        }
-        self.proven = end;
-        Ok(())
+    /// Makes everything that has a place durable.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.tail.durable(self.at.position).await
+    }
+
+    /// Waits until everything that has a place can be read.
+    pub async fn settle(&self) -> Result<(), Error> {
+        self.tail.written(self.at.position).await
     }
 
     /// Writes a record without a payload.
@@ -153,18 +172,17 @@ impl<V: Volume> Log<V> {
         bytes[FRAME_BYTES..head_bytes].copy_from_slice(body);
         bytes[head_bytes..].fill(0);
         let checksum = frame.seal(&mut bytes[..head_bytes], files.identity.seed);
-        let written = lease.write(&*self.file, u64::from(self.at.position), 0..whole).await;
-        self.wrote(&frame, checksum, written)
+        self.place(&frame, checksum).write_lease(&mut lease, 0..whole).await
     }
 
-    /// Writes a batch and returns its entries, each with the place of its image,
-    /// and the bytes that the record takes.
-    pub async fn append_batch(
+    /// Gives a batch its place, which makes it part of the log: [`Placed::write`]
+    /// follows. Returns its entries too, each with the place of its image.
+    pub async fn place_batch(
         &mut self,
         files: &Files<V>,
         epoch: Epoch,
         batch: &mut Batch,
-    ) -> Result<(Vec<Entry>, u64), Error> {
+    ) -> Result<(Vec<Entry>, Placed<V::File>), Error> {
         let head_bytes = batch.head_bytes();
         let head_span = head_bytes.next_multiple_of(BLOCK);
         let payload_span = batch.payload_bytes.next_multiple_of(BLOCK);
@@ -176,34 +194,23 @@ impl<V: Volume> Log<V> {
         let bytes = buffer.bytes_mut();
         bytes[start + head_bytes..HEAD_BYTES_MAX].fill(0);
         bytes[payload_end..end].fill(0);
-        let frame =
-            self.frame(files, RecordKind::Batch, epoch, head_bytes, &bytes[HEAD_BYTES_MAX..payload_end]);
-        let written = match frame {
-            Ok(frame) => {
-                batch.encode_body(&mut bytes[start + FRAME_BYTES..start + head_bytes]);
-                let checksum = frame.seal(&mut bytes[start..start + head_bytes], files.identity.seed);
-                let (written, back) = self.write_at_end(buffer, start..end).await;
-                buffer = back;
-                self.wrote(&frame, checksum, written).map(|()| frame)
+        let payload = &bytes[HEAD_BYTES_MAX..payload_end];
+        let frame = match self.frame(files, RecordKind::Batch, epoch, head_bytes, payload) {
+            Ok(frame) => frame,
+            Err(error) => {
+                batch.give_buffer(buffer);
+                return Err(error);
             }
-            Err(error) => Err(error),
         };
-        batch.give_buffer(buffer);
-        let frame = written?;
+        batch.encode_body(&mut bytes[start + FRAME_BYTES..start + head_bytes]);
+        let checksum = frame.seal(&mut bytes[start..start + head_bytes], files.identity.seed);
         let payload_position = frame.at.position + frame.payload_offset();
         let mut entries = std::mem::take(&mut batch.entries);
         for entry in &mut entries {
             batch::settle(entry, frame.at.segment, payload_position);
         }
-        Ok((entries, to_u64(end - start)))
-    }
-
-    async fn write_at_end(
-        &self,
-        buffer: Buffer,
-        range: std::ops::Range<usize>,
-    ) -> (std::io::Result<()>, Buffer) {
-        self.file.write(u64::from(self.at.position), buffer, range).await
+        let ticket = self.place(&frame, checksum);
+        Ok((entries, Placed { ticket, buffer, range: start..end }))
     }
 
     fn frame(
@@ -214,7 +221,7 @@ impl<V: Volume> Log<V> {
         head_bytes: usize,
         payload: &[u8],
     ) -> Result<Frame, Error> {
-        if self.broken {
+        if self.is_broken() {
             return Err(Error::Broken);
         }
         let number = |bytes: usize| {
@@ -226,28 +233,26 @@ impl<V: Volume> Log<V> {
             head_bytes: number(head_bytes)?,
             payload_bytes: number(payload.len())?,
             at: self.at,
-            proven: self.proven,
+            proven: self.tail.proven(),
             incarnation: files.identity.incarnation,
             epoch,
             payload_checksum: payload_checksum(payload, files.identity.seed),
         })
     }
 
-    fn wrote(&mut self, frame: &Frame, checksum: u64, written: std::io::Result<()>) -> Result<(), Error> {
-        if let Err(source) = written {
-            self.broken = true;
-            return Err(Error::file(&segment_name(self.at.segment), "write", source));
-        }
+    /// The next record goes behind this one. Gives its own place.
+    fn place(&mut self, frame: &Frame, checksum: u64) -> Ticket<V::File> {
+        let position = self.at.position;
         self.at.position += frame.record_bytes();
         self.at.sequence += 1;
         self.at.previous = checksum;
-        Ok(())
+        self.tail.begin(position, self.at.position)
     }
 
     /// Goes on in a new segment where `bytes` do not fit in this one. On
     /// [`Error::Full`] nothing has changed.
     async fn make_room(&mut self, files: &Files<V>, bytes: usize) -> Result<(), Error> {
-        if self.broken {
+        if self.is_broken() {
             return Err(Error::Broken);
         }
         let record = to_u64(bytes.next_multiple_of(BLOCK));
@@ -257,21 +262,21 @@ impl<V: Volume> Log<V> {
         self.flush().await?;
         let number = self.at.segment.checked_add(1).ok_or(Error::Broken)?;
         let size = u64::from(self.segment_bytes).max(record + to_u64(BLOCK));
-        let (file, segments) = match Self::new_file(files, number, size, self.segments.clone()) {
+        let (tail, segments) = match Self::new_tail(files, number, size, self.segments.clone()) {
             Ok(made) => made,
             Err(full @ Error::Full { .. }) => return Err(full),
             Err(error) => {
-                self.broken = true;
+                self.give_up();
                 return Err(error);
             }
         };
-        (self.file, self.segments) = (file, segments);
+        (self.tail, self.segments) = (tail, segments);
         let end = self.at.position;
         self.begin_segment(files, number, end).await
     }
 
     async fn begin_segment(&mut self, files: &Files<V>, number: u32, end_of_last: u32) -> Result<(), Error> {
-        (self.at.segment, self.at.position, self.proven) = (number, 0, 0);
+        (self.at.segment, self.at.position) = (number, 0);
         let mut body = [0; 8];
         body[..4].copy_from_slice(&end_of_last.to_le_bytes());
         self.write_small(files, RecordKind::Segment, Epoch(0), &body).await

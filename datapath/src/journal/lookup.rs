@@ -5,13 +5,11 @@ use std::ops::Range;
 use roaring::RoaringBitmap;
 
 use super::entry::{Before, Entry, Place};
-use super::files::{LEASE_BYTES, Lease, RUN_BYTES};
+use super::files::RUN_BYTES;
 use super::log::segment_name;
 use super::merge::Cursor;
-use super::record::BLOCK;
-use super::{BeforeImage, Error, Journal, Volume};
+use super::{BeforeImage, Error, Journal, PackedImages, Volume};
 use crate::limits;
-use crate::pipeline::unpack;
 use crate::unit::{Digest, Epoch, Extent, to_u64, to_usize};
 
 impl<V: Volume> Journal<V> {
@@ -65,90 +63,59 @@ impl<V: Volume> Journal<V> {
         Ok((narrow(chunks.start), (count > 0).then(|| narrow(chunks.end - 1))))
     }
 
-    /// Reads a before-image into `into`, which is as long as its chunk, and
-    /// verifies its digest.
+    /// The reads that get those of `images` that are stored, in the order of their
+    /// places: those that lie side by side at once.
     ///
     /// # Errors
-    /// [`Error::DamagedImage`], and those of reading.
-    pub async fn read_image(&self, image: &BeforeImage, into: &mut [u8]) -> Result<(), Error> {
-        self.read_images(std::slice::from_ref(image), |_, bytes| {
-            if let (true, Some(into)) = (into.len() == bytes.len(), into.get_mut(..bytes.len())) {
-                into.copy_from_slice(bytes);
-                Ok(())
-            } else {
-                let reason = format!("a buffer of {} bytes for {}", into.len(), bytes.len());
-                Err(Error::Unfit { what: "a before-image", reason })
+    /// [`Error::OutOfTurn`] where one was not kept, and those of opening files.
+    pub fn packed_images(&self, images: &[BeforeImage]) -> Result<Vec<PackedImages<V::File>>, Error> {
+        let mut stored = Vec::with_capacity(images.len());
+        for image in images {
+            match image.before {
+                Before::Stored(place) => stored.push((place, *image)),
+                Before::Zero => {}
+                Before::Told | Before::Unkept => {
+                    let what = "reading a before-image that was not kept";
+                    return Err(Error::OutOfTurn { what, state: self.pair.state });
+                }
             }
-        })
-        .await
+        }
+        stored.sort_unstable_by_key(|(place, _)| (place.segment, place.position));
+        let mut reads = Vec::new();
+        let mut left = stored.as_slice();
+        while let Some((first, _)) = left.first() {
+            let (together, rest) = left.split_at(neighbours(left));
+            let file = self.files.open(&segment_name(first.segment))?;
+            reads.push(PackedImages::new(file, together, &self.pair));
+            left = rest;
+        }
+        Ok(reads)
     }
 
-    /// Reads before-images, those that lie side by side at once, and hands each
-    /// chunk's verified bytes to `take`.
+    /// Reads before-images and hands each chunk's verified bytes to `take`: stored
+    /// ones in the order of their places.
     ///
     /// # Errors
-    /// As [`Self::read_image`], and those of `take`.
+    /// As [`Self::packed_images`], [`Error::DamagedImage`], and those of reading and of `take`.
     pub async fn read_images(
         &self,
         images: &[BeforeImage],
         mut take: impl FnMut(&BeforeImage, &[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut plain = vec![0; to_usize(u64::from(self.pair.chunk_size.bytes()))];
-        let mut at = 0;
-        while let Some(image) = images.get(at) {
-            let length = self.pair.chunk_bytes(image.chunk);
-            match image.before {
-                Before::Zero => {
-                    plain[..length].fill(0);
-                    take(image, &plain[..length])?;
-                    at += 1;
-                }
-                Before::Stored(first) => {
-                    let run = neighbours(first, &images[at..]);
-                    let (start, read) = self.read_packed(first, run.bytes).await?;
-                    for image in &images[at..at + run.images] {
-                        let Before::Stored(place) = image.before else { continue };
-                        let from = to_usize(u64::from(place.position) - start);
-                        let packed = read.bytes().get(from..from + to_usize(u64::from(place.length)));
-                        let plain = &mut plain[..self.pair.chunk_bytes(image.chunk)];
-                        self.unpack_image(image, place, packed.unwrap_or_default(), plain)?;
-                        take(image, plain)?;
-                    }
-                    at += run.images;
-                }
-                Before::Told | Before::Unkept => {
-                    return Err(Error::OutOfTurn {
-                        what: "reading a before-image that was not kept",
-                        state: self.pair.state,
-                    });
-                }
+        for image in images.iter().filter(|image| image.before == Before::Zero) {
+            take(image, &plain[..self.pair.chunk_bytes(image.chunk)])?;
+        }
+        for read in self.packed_images(images)? {
+            let mut lease = self.files.lease()?;
+            lease.lend(async |buffer| read.read(buffer).await).await?;
+            for image in read.images() {
+                let plain = &mut plain[..self.pair.chunk_bytes(image.chunk)];
+                read.unpack(image, lease.bytes(), plain)?;
+                take(image, plain)?;
             }
         }
         Ok(())
-    }
-
-    async fn read_packed(&self, first: Place, bytes: u64) -> Result<(u64, Lease<'_>), Error> {
-        let block = to_u64(BLOCK);
-        let start = u64::from(first.position) / block * block;
-        let end = (u64::from(first.position) + bytes).next_multiple_of(block);
-        let length = to_usize(end - start).min(LEASE_BYTES);
-        let lease = self.files.read(&segment_name(first.segment), start, length).await?;
-        Ok((start, lease))
-    }
-
-    fn unpack_image(
-        &self,
-        image: &BeforeImage,
-        place: Place,
-        packed: &[u8],
-        plain: &mut [u8],
-    ) -> Result<(), Error> {
-        let whole = unpack(place.codec(), packed, plain).is_ok();
-        if whole && self.pair.digester().digest(plain) == image.digest {
-            return Ok(());
-        }
-        let (file, offset) = (segment_name(place.segment), u64::from(place.position));
-        Err(Error::DamagedImage { chunk: image.chunk, file, offset })
     }
 
     /// Turns `bytes`, which were just read from the target at `extent` (whole
@@ -213,25 +180,16 @@ impl<V: Volume> Journal<V> {
     }
 }
 
-/// Images that one read gets.
-struct Neighbours {
-    images: usize,
-    bytes: u64,
-}
-
-/// How many of `images` lie right behind `first` in its segment.
-fn neighbours(first: Place, images: &[BeforeImage]) -> Neighbours {
+/// How many of the first images lie side by side in one segment, and fit into a read.
+fn neighbours(images: &[(Place, BeforeImage)]) -> usize {
+    let Some((first, _)) = images.first() else { return 0 };
     let mut end = u64::from(first.position);
-    let mut count = 0;
-    for image in images {
-        let Before::Stored(place) = image.before else { break };
+    let follows = |(place, _): &&(Place, BeforeImage)| {
         let next = u64::from(place.position) + u64::from(place.length);
-        let bytes = next.saturating_sub(u64::from(first.position));
-        let follows = place.segment == first.segment && u64::from(place.position) == end;
-        if !follows || (count > 0 && bytes > to_u64(RUN_BYTES)) {
-            break;
-        }
-        (end, count) = (next, count + 1);
-    }
-    Neighbours { images: count, bytes: end - u64::from(first.position) }
+        let fits = next.saturating_sub(u64::from(first.position)) <= to_u64(RUN_BYTES);
+        let beside = place.segment == first.segment && u64::from(place.position) == end;
+        end = next;
+        beside && fits
+    };
+    images.iter().take_while(follows).count().max(1)
 }

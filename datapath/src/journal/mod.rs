@@ -13,12 +13,14 @@
 //!
 //! ```text
 //! Batch ──append──> segment-00000001 … ──flush──> the target may be overwritten
+//!                      │ (several on their way, one flush for those it finds)
 //!                      │ close_epoch: point record, flushed
 //!                      ├──> epoch-E.index ──merge──> merged-A-B.index   before-images, by chunk
 //!                      └──> digests                                     newest point, by chunk
 //! pair: whose journal it is, its state, its pins        lock: whoever writes
 //! ```
 
+mod appending;
 mod batch;
 mod close;
 mod contents;
@@ -35,6 +37,7 @@ pub mod loose;
 mod lookup;
 mod merge;
 mod open_epoch;
+mod packed_images;
 mod page;
 mod pair;
 mod point;
@@ -45,18 +48,21 @@ mod shelf;
 mod space;
 mod table;
 mod table_writer;
+mod tail;
 mod view;
 mod volume;
 
 #[cfg(test)]
 mod tests;
 
+pub use appending::Appending;
 pub use batch::Batch;
 pub use directory::{Directory, DirectoryError, DirectoryFile};
 pub use entry::{Before, Entry, Place};
 pub use error::Error;
 pub use handle::{Appended, Journal, Recovery};
 pub use image::BeforeImage;
+pub use packed_images::PackedImages;
 pub use pair::{Pair, PairState, SecretKey};
 pub use point::{PointKind, PointRecord};
 pub use record::{Frame, LogPosition, RecordKind};

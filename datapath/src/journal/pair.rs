@@ -24,6 +24,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Error;
 use super::field::{Fields, Room};
+use crate::disk::WriteMark;
 use crate::limits;
 use crate::pipeline::{DigestAlgorithm, Digester};
 use crate::unit::{ChunkSize, Epoch, Generation, to_u64, to_usize};
@@ -146,6 +147,10 @@ pub struct Pair {
     pub pins: BTreeSet<Epoch>,
     /// Size of the journal's segments.
     pub segment_bytes: u32,
+    /// What the target showed of its writes when it was last left to itself:
+    /// somebody else may write it then. Empty while it is in use.
+    #[serde(default, skip_serializing_if = "WriteMark::is_empty")]
+    pub target_writes: WriteMark,
 }
 
 impl Pair {

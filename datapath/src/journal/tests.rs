@@ -18,6 +18,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::{Journal, Pair, PairState, PointKind, PointRecord, SecretKey, Volume};
+use crate::disk::WriteMark;
 use crate::pipeline::DigestAlgorithm;
 use crate::unit::{Chain, ChunkSize, DeltaNumber, Epoch, Generation};
 
@@ -47,6 +48,7 @@ fn pair(chunks: u64, segment_bytes: u32) -> Pair {
         state: PairState::Initial,
         pins: std::collections::BTreeSet::default(),
         segment_bytes,
+        target_writes: WriteMark::default(),
     }
 }
 

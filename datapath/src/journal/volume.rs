@@ -11,9 +11,9 @@ use crate::sys::Buffer;
 ///
 /// A file's bytes are durable after [`VolumeFile::flush`]; its name, its size and
 /// its renaming after [`Volume::flush_directory`] as well.
-pub trait Volume: Clone {
+pub trait Volume: Clone + 'static {
     /// One of its files.
-    type File: VolumeFile;
+    type File: VolumeFile + 'static;
 
     /// Makes a new file of `size_bytes` zeroes with their space allocated.
     ///

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::sys::{Arena, Buffer};
 use crate::unit::to_usize;
 
-/// Buffers of one window each. An empty pool makes its users wait, which is
+/// Buffers of one window each, or of another size. An empty pool makes its users wait, which is
 /// what bounds the memory of a lane.
 #[derive(Clone)]
 pub struct Pool(Rc<Shelf>);
@@ -27,9 +27,16 @@ impl Pool {
     /// # Errors
     /// `OutOfMemory` and others of `mmap(2)`.
     pub fn new(count: usize) -> io::Result<Self> {
-        let window =
-            NonZeroUsize::new(to_usize(u64::from(limits::WINDOW_BYTES))).unwrap_or(NonZeroUsize::MIN);
-        let buffers = RefCell::new(Arena::buffers(count.max(1), window)?);
+        Self::sized(count, to_usize(u64::from(limits::WINDOW_BYTES)))
+    }
+
+    /// A pool of `count` buffers of `bytes` each.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn sized(count: usize, bytes: usize) -> io::Result<Self> {
+        let bytes = NonZeroUsize::new(bytes).unwrap_or(NonZeroUsize::MIN);
+        let buffers = RefCell::new(Arena::buffers(count.max(1), bytes)?);
         Ok(Self(Rc::new(Shelf { buffers, returned: Notify::new() })))
     }
 

@@ -27,7 +27,7 @@ pub enum Disk {
     FinalPoint,
     /// All disks have it; the target is asked to take nothing more.
     Fencing,
-    /// The target takes nothing more. The end.
+    /// The target takes nothing more, until somebody lifts the fence there.
     Fenced,
     /// This is not the machine that the agent was bound to: it sends nothing.
     Relocated,
@@ -189,7 +189,7 @@ impl Table for Disk {
 
     fn on(self, event: DiskEvent) -> Step<Self> {
         match self {
-            Self::Fenced => self.stay(),
+            Self::Fenced => self.on_while_fenced(event),
             Self::Relocated | Self::Refused => self.on_while_stopped(event),
             _ => self.on_anywhere(event).unwrap_or_else(|| self.on_here(event)),
         }
@@ -245,6 +245,19 @@ impl Disk {
         match self {
             Self::Synchronizing(reason) | Self::ResyncRequired(reason) => Self::ResyncRequired(reason),
             _ => Self::Disconnected,
+        }
+    }
+
+    /// What was fenced goes on when somebody has lifted the fence.
+    fn on_while_fenced(self, event: DiskEvent) -> Step<Self> {
+        match event {
+            On::Released => Step::to(Self::Disconnected, &[Do::GiveBack, Do::Reconnect]),
+            On::ResyncOrdered => {
+                Step::to(Self::ResyncRequired(Reason::Operator), &[Do::GiveBack, Do::MarkAll, Do::Reconnect])
+            }
+            On::TurnedAway => Step::to(Self::Refused, &[Do::HangUp, Do::GiveBack, Do::Alarm]),
+            On::CutBegun | On::FinalCutBegun => Step::to(self, &[Do::DeclineCut]),
+            _ => self.stay(),
         }
     }
 

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::*;
 
 mod driven;
+mod finishing;
+mod untracked;
 
 /// Writes what the tables say now instead of comparing.
 const BLESS: &str = "FAILBACK_BLESS";

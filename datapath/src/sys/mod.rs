@@ -25,5 +25,5 @@ pub use file::{
     OpenMode, direct_alignment, forget_cached, next_data, open_disk_file, punch_hole_flags, zero_range_flags,
 };
 pub use freezing::{freeze, thaw};
-pub use locking::lock_memory;
+pub use locking::{lock_memory, lock_process};
 pub use process::{IoPriority, process_descriptor, rank_cpu, rank_io};

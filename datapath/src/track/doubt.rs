@@ -72,12 +72,6 @@ pub enum Doubt {
         /// Which one.
         event: Event,
     },
-    /// The machine was started anew: what was written before tracking is unseen.
-    #[error("the machine was started anew, and writes before tracking began are unknown")]
-    Rebooted,
-    /// Marks were there and are gone: unpinned, or their filesystem unmounted.
-    #[error("the tracker's marks were taken away")]
-    Lost,
     /// An earlier agent died while it marked everything.
     #[error("marking the whole disk was interrupted")]
     Interrupted,
@@ -89,6 +83,14 @@ pub enum Doubt {
         /// Why.
         reason: String,
     },
+}
+
+impl Doubt {
+    /// Whether this is not the disk that it was: no marks make that good.
+    #[must_use]
+    pub const fn is_of_another_disk(&self) -> bool {
+        matches!(self, Self::Gone { .. } | Self::Replaced { .. } | Self::Resized { .. })
+    }
 }
 
 impl Remediable for Doubt {

@@ -19,7 +19,7 @@
 //! | 20 | `SegmentDone` | source | the segment | 1 with digest | the segment's digest, or none |
 //! | 21 | `Credit` | source | 0, windows | 0 | none |
 //! | 22 | `Alive` | both | 0, 0 | 0 | none |
-//! | 32–39 | protection, see [`Kind`] | | 0, 0 | 0 | JSON, at most 64 KiB |
+//! | 32–40 | protection, see [`Kind`] | | 0, 0 | 0 | JSON, at most 64 KiB |
 //! | 48 | `Delta` | agent | 0, 0 | 0 | a delta, see [`crate::delta`] |
 //! | 49 | `Offer` | agent | whole chunks of the disk, at most a window | 0 | 16 bytes for each chunk |
 //! | 50 | `Want` | target | that of the offer | 0 | a bit for each chunk, the first the lowest |
@@ -91,6 +91,8 @@ pub enum Kind {
     Fenced = 38,
     /// How far a synchronization is.
     Progress = 39,
+    /// The target takes nothing in at present: it says why.
+    Waiting = 40,
     /// Changed chunks.
     Delta = 48,
     /// Digests of chunks that the source holds.
@@ -105,7 +107,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Hello,
         Self::Open,
         Self::Opened,
@@ -130,6 +132,7 @@ impl Kind {
         Self::Fence,
         Self::Fenced,
         Self::Progress,
+        Self::Waiting,
         Self::Delta,
         Self::Offer,
         Self::Want,
@@ -160,7 +163,8 @@ impl Kind {
             | Self::Remark
             | Self::Fence
             | Self::Fenced
-            | Self::Progress => limits::CONTROL_PAYLOAD_MAX,
+            | Self::Progress
+            | Self::Waiting => limits::CONTROL_PAYLOAD_MAX,
             Self::Digests => DIGESTS_PAYLOAD_MAX,
             Self::Data => limits::FRAME_PAYLOAD_MAX,
             Self::SegmentDone => 16,
@@ -373,7 +377,7 @@ mod tests {
         assert_eq!(Header::decode(&golden), Ok(header));
         assert_eq!(header.check_chunks(1 << 30), Ok(()));
         let numbers: Vec<u8> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
-        let runs = [1..=9, 16..=22, 32..=39, 48..=52];
+        let runs = [1..=9, 16..=22, 32..=40, 48..=52];
         assert!(numbers.into_iter().eq(runs.into_iter().flatten()));
     }
 

@@ -35,6 +35,7 @@
 //! A → T  Offer             T → A  Want          while synchronizing
 //! A → T  Delta …           T → A  Received …    credit
 //!                          T → A  Durable …     a broken connection goes on from here
+//!                          T → A  Waiting …     it takes nothing in, and goes on by itself
 //! A → T  Cut               T → A  Point         only now may the agent forget
 //! A → T  Fence             T → A  Fenced        after the final point
 //! ```
@@ -66,7 +67,7 @@ pub use message::{
 };
 pub use parcel::acknowledged;
 pub use protection::{
-    Cut, CutKind, Fence, Fenced, Intent, Point, Position, Progress, Protect, Protecting, Remark,
+    Cut, CutKind, Fence, Fenced, Intent, Point, Position, Progress, Protect, Protecting, Remark, Waiting,
 };
 pub use remote::{Connection, Remote};
 

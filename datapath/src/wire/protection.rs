@@ -53,6 +53,14 @@ pub struct Protect {
     pub position: Option<Position>,
     /// What it means to do.
     pub intent: Intent,
+    /// Whether it knows the target to be fenced, and asks whether it is still.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_fenced: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// The target stands ready.
@@ -152,6 +160,13 @@ pub struct Fence {
 pub struct Fenced {
     /// The point at which it is fenced.
     pub epoch: Epoch,
+}
+
+/// The target takes nothing in at present, and goes on by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// For what.
+    pub reason: String,
 }
 
 /// How far a synchronization is.

@@ -37,6 +37,7 @@ pub fn hello(size_bytes: usize, intent: Intent, position: Option<Position>) -> P
         digest: DigestAlgorithm::Blake3,
         position,
         intent,
+        is_fenced: false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use failback_datapath::delta::DigestAlgorithm;
-use failback_datapath::disk::{self, Purpose, RingDisk};
+use failback_datapath::disk::{self, Purpose, RingDisk, WriteMark};
 use failback_datapath::journal::{Directory, Pair, PairState, SecretKey};
 use failback_datapath::landing::replica::Replica;
 use failback_datapath::unit::{ChunkSize, Generation};
@@ -74,6 +74,7 @@ pub fn pair(size_bytes: u64) -> Pair {
         state: PairState::Initial,
         pins: std::collections::BTreeSet::new(),
         segment_bytes: Pair::SEGMENT_BYTES,
+        target_writes: WriteMark::default(),
     }
 }
 

@@ -108,6 +108,19 @@ pub enum Error {
         /// The extent.
         extent: Extent,
     },
+    /// Somebody else wrote to the target while it was left to itself.
+    #[error(
+        "{chunks} chunks of the target, the first at {first}, do not hold, or cannot be shown to hold, what was \
+         written to them here: somebody else has written since, and no journal has what they held. Nothing was changed; points that share \
+         them are no longer exact. Settle on what is there (`failback points commit --accept-writes`), or give the \
+         target up (`failback master-target remove`) and protect the disk anew"
+    )]
+    ForeignWrites {
+        /// How many.
+        chunks: u64,
+        /// The first of them.
+        first: Extent,
+    },
     /// A before-image that the journal should have and has not.
     #[error(
         "the journal does not know what chunk {chunk} held at point {point}: stop using this journal and keep it"
@@ -168,9 +181,11 @@ impl Remediable for Error {
             Self::Journal(error) => error.remedy(),
             Self::Generation { .. } | Self::Chain { .. } => Remedy::Resync,
             Self::Epoch { .. } | Self::Number { .. } | Self::Cut { .. } => Remedy::Reconnect,
-            Self::Size { .. } | Self::Shape { .. } | Self::OutOfTurn { .. } | Self::Unaligned { .. } => {
-                Remedy::Refused
-            }
+            Self::Size { .. }
+            | Self::Shape { .. }
+            | Self::OutOfTurn { .. }
+            | Self::Unaligned { .. }
+            | Self::ForeignWrites { .. } => Remedy::Refused,
             Self::NoImage { .. } | Self::Stopped { .. } | Self::Memory { .. } => Remedy::Stop,
         }
     }

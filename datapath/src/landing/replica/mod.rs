@@ -7,27 +7,35 @@
 //! a number is called durable only after both flushes. Never: reads the source,
 //! guesses what a crash left, acknowledges after an error.
 //! Limits: `limits::REPLICA_WINDOWS` windows of memory, `limits::QUEUE_DEPTH`
-//! operations of a kind in flight, `limits::BATCH_CHUNKS_MAX` chunks a stroke.
+//! operations of a kind in flight, `limits::BATCH_CHUNKS_MAX` chunks a stroke,
+//! `limits::STROKES_AHEAD` of them prepared, `limits::STROKES_IN_HAND` falling.
 //!
 //! ```text
-//!            ┌──────────── stroke n + 1 ────────────┐
-//! deltas ──> │ read old ──> append ──> flush journal │ ──> overwrite ──┐
-//!            └──────────────────────────────────────┘   (stroke n)    │
-//! checkpoint: settle ──> flush target ──> landed        <─────────────┘
+//!          Ahead: nothing changed     InHand: side by side, one flush for several
+//!          ┌───────────────────┐      ┌──────────────────────────────────────────┐
+//! deltas ─>│ read old, pack    │─────>│ write journal ─> flush it ─> overwrite   │
+//!          └───────────────────┘ place└──────────────────────────────────────────┘
+//! checkpoint: settle ──> flush target ──> landed
 //! cut:        settle ──> flush target ──> point
-//! rewind:     content of the point ──> the same strokes ──> point
+//! rewind:     recall what a point held ──> the same strokes ──> point
 //! ```
 //!
 //! A step whose future is dropped before its end leaves the replica stopped:
 //! opening it anew finds out what happened, as after a crash.
 
+mod ahead;
 mod error;
+mod fall;
+mod foreign;
+mod in_hand;
+mod keep;
 mod land;
 mod offer;
 mod open;
 mod overwrites;
 mod point;
 mod reading;
+mod recall;
 mod restore;
 mod rewind;
 mod step;
@@ -39,28 +47,34 @@ use std::rc::Rc;
 use roaring::RoaringBitmap;
 
 pub use error::Error;
+pub use foreign::{ForeignWrites, OnForeignWrites};
 pub use point::Cut;
 
 use crate::delta::Manifest;
 use crate::disk::Blocks;
-use crate::journal::{Batch, Journal, PairState, Volume};
+use crate::journal::{Journal, PairState, Volume};
 use crate::pipeline::Pool;
 use crate::unit::{DeltaNumber, Epoch, Generation};
-use overwrites::Overwrites;
+use fall::Batches;
+use in_hand::InHand;
 use stroke::ZeroDigests;
 
 /// A target disk with its journal, in the hands of one lane.
 pub struct Replica<B, V: Volume> {
     disk: Rc<B>,
     journal: Journal<V>,
-    overwrites: Overwrites<B>,
-    /// For reads; writes have their own, so that neither waits for the other.
+    /// On their way into journal and target.
+    in_hand: InHand,
+    /// For reads of the target; writes and reads of before-images have their own, so
+    /// that none of them waits for the others.
     windows: Pool,
-    /// Filled again for every stroke; gone where one failed half filled.
-    batch: Option<Batch>,
+    writes: Pool,
+    recalls: Pool,
+    /// To be filled again; gone where a stroke failed half prepared.
+    batches: Batches,
     zeroes: ZeroDigests,
     course: Course,
-    /// Chunks written since the last flush of the target.
+    /// Chunks of strokes since the last flush of the target.
     undurable: RoaringBitmap,
     /// Why nothing goes on until it is opened anew.
     stopped: Option<String>,

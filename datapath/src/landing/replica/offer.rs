@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use roaring::RoaringBitmap;
 
-use super::land::{narrow, runs};
+use super::keep::runs;
+use super::land::narrow;
 use super::reading::Reading;
 use super::{Error, Replica};
 use crate::disk::Blocks;
@@ -50,7 +51,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     async fn compare(&self, first: u64, offered: &[Digest]) -> Result<RoaringBitmap, Error> {
         let pair = self.journal.pair();
         let held = self.journal.digests(first..first + to_u64(offered.len())).await?;
-        let mut wanted = RoaringBitmap::new();
+        let (mut wanted, mut equal) = (RoaringBitmap::new(), Vec::new());
         let mut unknown = Vec::new();
         for ((chunk, offered), held) in (first..).zip(offered).zip(&held) {
             match held {
@@ -67,11 +68,15 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             let start = pair.chunk_size.index(extent.offset());
             let size = to_usize(u64::from(pair.chunk_size.bytes()));
             for (chunk, bytes) in (start..).zip(bytes.chunks(size)) {
-                if offered.get(to_usize(chunk - first)) != Some(&digester.digest(bytes)) {
+                let digest = digester.digest(bytes);
+                if offered.get(to_usize(chunk - first)) == Some(&digest) {
+                    equal.push((chunk, digest));
+                } else {
                     wanted.insert(narrow(chunk));
                 }
             }
         }
+        self.journal.learn_digests(equal).await?;
         Ok(wanted)
     }
 

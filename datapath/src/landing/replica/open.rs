@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use roaring::RoaringBitmap;
 
-use super::overwrites::Overwrites;
+use super::fall::Batches;
+use super::in_hand::InHand;
 use super::stroke::ZeroDigests;
 use super::{Course, Error, Replica};
 use crate::delta::Manifest;
 use crate::disk::Blocks;
-use crate::journal::{Journal, Pair, PairState, PointKind, Recovery, Volume};
+use crate::journal::{Journal, PackedImages, Pair, PairState, PointKind, Recovery, Volume};
 use crate::limits;
 use crate::pipeline::Pool;
 use crate::unit::{DeltaNumber, to_u64};
@@ -46,13 +47,15 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     fn of(disk: B, journal: Journal<V>, course: Course) -> Result<Self, Error> {
         let memory = |source| Error::Memory { source };
         let disk = Rc::new(disk);
-        let writes = Pool::new(limits::REPLICA_WINDOWS / 2).map_err(memory)?;
+        let each = limits::REPLICA_WINDOWS / 3;
         Ok(Self {
-            overwrites: Overwrites::new(Rc::clone(&disk), writes),
-            windows: Pool::new(limits::REPLICA_WINDOWS / 2).map_err(memory)?,
+            in_hand: InHand::default(),
+            windows: Pool::new(each).map_err(memory)?,
+            writes: Pool::new(each).map_err(memory)?,
+            recalls: Pool::sized(each, PackedImages::<V::File>::BYTES_MAX).map_err(memory)?,
             zeroes: ZeroDigests::new(journal.pair()),
             disk,
-            batch: None,
+            batches: Batches::default(),
             journal,
             course,
             undurable: RoaringBitmap::new(),
@@ -95,6 +98,6 @@ fn check_size(disk: &impl Blocks, pair: &Pair) -> Result<(), Error> {
 }
 
 const _: () = assert!(
-    to_u64(limits::REPLICA_WINDOWS / 2) >= to_u64(limits::QUEUE_DEPTH),
+    to_u64(limits::REPLICA_WINDOWS / 3) >= to_u64(limits::QUEUE_DEPTH),
     "a write in flight has a window"
 );

@@ -11,7 +11,7 @@ use crate::pipeline::{Pool, PooledBuffer};
 use crate::ring::{self, Task};
 use crate::unit::Extent;
 
-/// The writes of one replica that are in flight, oldest first.
+/// The writes of one stroke that are in flight, oldest first.
 ///
 /// Two writes on the same bytes could end in either order; so one that meets
 /// another in flight waits for it.

@@ -2,13 +2,16 @@
 
 use roaring::RoaringBitmap;
 
-use super::stroke::{Content, Piece, Stroke};
+use super::ahead::Ahead;
+use super::keep::chunks_of_a_stroke;
+use super::land::narrow;
+use super::recall::Recall;
 use super::{Error, Replica};
 use crate::delta::Manifest;
 use crate::disk::Blocks;
-use crate::journal::{Before, BeforeImage, Volume};
+use crate::journal::{BeforeImage, Volume};
 use crate::limits;
-use crate::unit::{DeltaNumber, Digest, Epoch, to_u64, to_usize};
+use crate::unit::{DeltaNumber, Digest, Epoch, to_u64};
 
 /// Whether what a restoration overwrites is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,9 +35,9 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         keeping: Keeping,
     ) -> Result<Manifest, Error> {
         let mut manifest = Manifest::EMPTY;
-        let mut strokes = 0;
-        let chunk_bytes = to_usize(u64::from(self.journal.pair().chunk_size.bytes()));
-        let most = (limits::BATCH_IMAGE_BYTES_MAX / chunk_bytes).clamp(1, limits::BATCH_CHUNKS_MAX);
+        let mut ahead = Ahead::default();
+        let mut delta = self.course.landed;
+        let most = chunks_of_a_stroke(self.journal.pair());
         let mut left = chunks.iter().map(u64::from).peekable();
         let mut looked_at = 0;
         while left.peek().is_some() {
@@ -43,16 +46,17 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             looked_at += to_u64(some.len());
             let images = self.images(&some, to).await?;
             manifest = images.iter().fold(manifest, with_image);
-            let delta = self.course.landed.next();
-            if !self.put_back(&images, delta, keeping).await? || keeping == Keeping::Dropped {
+            let differing = self.differing(&images).await?;
+            if differing.is_empty() {
                 continue;
             }
-            self.course.landed = delta;
-            strokes += 1;
-            if strokes % limits::STROKES_PER_CHECKPOINT == 0 {
-                self.make_durable().await?;
+            delta = delta.next();
+            self.prepare_images(differing, delta, keeping, &mut ahead)?;
+            if ahead.is_full() {
+                self.put_back(&mut ahead, keeping).await?;
             }
         }
+        while self.put_back(&mut ahead, keeping).await? {}
         self.tell_restored(looked_at, chunks.len());
         Ok(manifest)
     }
@@ -75,43 +79,37 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         Ok(images)
     }
 
-    /// Writes those chunks that do not hold their image yet; false where all do.
-    async fn put_back(
+    /// Begins to read what these chunks held, and what they hold.
+    fn prepare_images(
         &mut self,
-        images: &[BeforeImage],
+        images: Vec<BeforeImage>,
         delta: DeltaNumber,
         keeping: Keeping,
-    ) -> Result<bool, Error> {
-        let differing = self.differing(images).await?;
-        let mut plain = Vec::new();
-        let mut places = Vec::with_capacity(differing.len());
-        for image in &differing {
-            let length = match image.before {
-                Before::Zero => 0,
-                _ => self.journal.pair().chunk_bytes(image.chunk),
-            };
-            let from = plain.len();
-            plain.resize(from + length, 0);
-            if length > 0 {
-                self.journal.read_image(image, &mut plain[from..]).await?;
+        ahead: &mut Ahead,
+    ) -> Result<(), Error> {
+        let numbers = images.iter().map(|image| narrow(image.chunk)).collect();
+        let keep = match keeping {
+            Keeping::Journaled => {
+                let chunks = images.iter().map(|image| (image.chunk, image.digest)).collect();
+                Some(self.keep(delta, chunks, ahead)?)
             }
-            places.push(from..from + length);
-        }
-        let pair = self.journal.pair();
-        let pieces = differing.iter().zip(places).map(|(image, place)| Piece {
-            extent: pair.chunk_size.extent(image.chunk, pair.size_bytes),
-            content: match image.before {
-                Before::Zero => Content::Zero,
-                _ => Content::Data { digest: image.digest, bytes: &plain[place] },
-            },
-        });
-        let stroke = Stroke { delta, pieces: pieces.collect() };
-        if stroke.pieces.is_empty() {
-            return Ok(false);
-        }
-        match keeping {
-            Keeping::Journaled => self.strike(&stroke).await?,
-            Keeping::Dropped => self.overwrite(&stroke).await?,
+            Keeping::Dropped => None,
+        };
+        let reads = self.journal.packed_images(&images)?;
+        let (windows, pair) = (self.recalls.clone(), self.journal.pair());
+        let (chunk, disk_bytes) = (pair.chunk_size, pair.size_bytes);
+        ahead.push(numbers, Recall { delta, images, reads, windows, chunk, disk_bytes }.run(), keep);
+        Ok(())
+    }
+
+    /// Lets the oldest prepared stroke fall; false where there is none.
+    async fn put_back(&mut self, ahead: &mut Ahead, keeping: Keeping) -> Result<bool, Error> {
+        let Some(delta) = self.strike(ahead).await? else { return Ok(false) };
+        if keeping == Keeping::Journaled {
+            self.course.landed = delta;
+            if delta.0.is_multiple_of(to_u64(limits::STROKES_PER_CHECKPOINT)) {
+                self.make_durable().await?;
+            }
         }
         Ok(true)
     }

@@ -11,8 +11,8 @@
 //! ```
 
 use super::restore::Keeping;
-use super::{Course, Cut, Error, Replica};
-use crate::disk::Blocks;
+use super::{Course, Cut, Error, OnForeignWrites, Replica};
+use crate::disk::{Blocks, WriteMark};
 use crate::journal::{Clock, Expired, Pair, PairState, PointKind, RetentionPolicy, Volume};
 use crate::unit::{Epoch, Generation};
 
@@ -34,13 +34,19 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         .await
     }
 
-    /// Lifts a fence: the source goes on after all, where it was.
+    /// Lifts a fence: the source goes on after all, where it was; or with a
+    /// comparison of the two disks where others wrote to the target meanwhile.
     ///
     /// # Errors
     /// [`Error::OutOfTurn`] once a rewind has begun.
     pub async fn unfence(&mut self) -> Result<(), Error> {
         self.step(async |replica| match replica.state() {
             PairState::Protected => Ok(()),
+            // What it holds is for reading to find out.
+            PairState::Fenced if replica.foreign_writes().await?.is_some() => {
+                replica.journal.forget_digests().await?;
+                replica.enter(PairState::Resyncing).await
+            }
             PairState::Fenced => replica.enter(PairState::Protected).await,
             _ => Err(replica.refuse("lifting the fence", "commit a point, then compare the two disks")),
         })
@@ -53,8 +59,8 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// The rewind is an epoch of its own, closed by a point of its kind.
     ///
     /// # Errors
-    /// [`Error::OutOfTurn`]; no such point; no space for what it would journal,
-    /// which is found out before anything is changed.
+    /// [`Error::OutOfTurn`]; no such point; [`Error::ForeignWrites`]; no space for
+    /// what it would journal. All of it is found out before anything is changed.
     pub async fn rewind(&mut self, to: Epoch) -> Result<(), Error> {
         self.step(async |replica| {
             match replica.state() {
@@ -77,6 +83,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             _ => return Err(self.refuse("a rewind", "fence the pair first")),
         }
         self.journal.point(to)?;
+        self.check_untouched().await?;
         let changed = self.journal.chunks_since(to).await?;
         let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
         self.journal.ensure_room(first_touches)?;
@@ -90,7 +97,8 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
 
     async fn rewind_to(&mut self, to: Epoch) -> Result<(), Error> {
         self.journal.point(to)?;
-        self.overwrites.settle().await?;
+        self.check_untouched().await?;
+        self.in_hand.settle().await?;
         let changed = self.journal.chunks_since(to).await?;
         let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
         self.journal.ensure_room(first_touches)?;
@@ -121,8 +129,9 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     ///
     /// # Errors
     /// [`Error::OutOfTurn`] where the target holds no point: not fenced, not at
-    /// the end of a rewind, or with deltas after its last point.
-    pub async fn commit(&mut self) -> Result<Generation, Error> {
+    /// the end of a rewind, or with deltas after its last point;
+    /// [`Error::ForeignWrites`] unless they are accepted.
+    pub async fn commit(&mut self, foreign: OnForeignWrites) -> Result<Generation, Error> {
         self.step(async |replica| {
             match replica.state() {
                 PairState::Committed => return Ok(replica.journal.pair().generation),
@@ -134,6 +143,9 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
                     );
                 }
                 _ => return Err(replica.refuse("a commit", "fence the pair and choose a point first")),
+            }
+            if foreign == OnForeignWrites::Refuse {
+                replica.check_untouched().await?;
             }
             replica.fork(PairState::Committed).await
         })
@@ -172,6 +184,10 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
                 replica.enter(PairState::Resyncing).await
             }
             PairState::Initial => Ok(replica.journal.forget_digests().await?),
+            // Whoever wants to do something with it reads it first.
+            PairState::Fenced | PairState::Rewound { .. } => {
+                Ok(replica.journal.update_pair(|pair| pair.target_writes = WriteMark::default()).await?)
+            }
             _ => Ok(()),
         })
         .await
@@ -216,7 +232,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         let Some(newest) = newest else {
             return Err(self.refuse("going back", "there is no point to go back to"));
         };
-        self.overwrites.settle().await?;
+        self.in_hand.settle().await?;
         if self.is_fresh() && self.state() == PairState::Resyncing {
             return self.enter(PairState::Protected).await;
         }
@@ -274,13 +290,21 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         .await
     }
 
+    /// In a fenced or rewound state the target is left to itself.
     async fn enter(&mut self, state: PairState) -> Result<(), Error> {
-        Ok(self.journal.update_pair(|pair| pair.state = state).await?)
+        let target_writes = match state {
+            PairState::Fenced | PairState::Rewound { .. } => self.disk.write_mark(),
+            _ => WriteMark::default(),
+        };
+        Ok(self.journal.update_pair(|pair| (pair.state, pair.target_writes) = (state, target_writes)).await?)
     }
 
     /// History forks here.
     async fn fork(&mut self, state: PairState) -> Result<Generation, Error> {
-        let fork = |pair: &mut Pair| (pair.generation, pair.state) = (pair.generation.next(), state);
+        let fork = |pair: &mut Pair| {
+            (pair.generation, pair.state) = (pair.generation.next(), state);
+            pair.target_writes = WriteMark::default();
+        };
         self.journal.update_pair(fork).await?;
         Ok(self.journal.pair().generation)
     }

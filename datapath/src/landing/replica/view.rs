@@ -33,7 +33,11 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             return (Err(error.into()), buffer);
         }
         let bytes = &mut buffer.bytes_mut()[..to_usize(extent.length())];
-        let result = self.journal.overlay(at, extent, bytes).await;
+        // What a lookup finds may still be on its way into the log.
+        let result = match self.journal.settle().await {
+            Ok(()) => self.journal.overlay(at, extent, bytes).await,
+            Err(error) => Err(error),
+        };
         (result.map_err(Error::from), buffer)
     }
 

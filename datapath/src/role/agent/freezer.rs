@@ -73,40 +73,76 @@ impl Standstill {
         *self.disks.lock().unwrap_or_else(PoisonError::into_inner) = disks;
     }
 
-    /// Asks, and waits for the answer; `None` where the thread is gone.
-    fn ask<T>(&self, ask: impl FnOnce(asks::Sender<T>) -> Ask) -> Option<T> {
+    /// Asks, and waits for the answer.
+    fn ask<T>(&self, within: Duration, ask: impl FnOnce(asks::Sender<T>) -> Ask) -> Result<T, Silent> {
+        let until = Instant::now() + within;
         let (answer, answered) = asks::bounded(1);
-        self.asks.send(ask(answer)).ok()?;
-        answered.recv().ok()
+        self.asks.send_timeout(ask(answer), within).map_err(|error| match error {
+            asks::SendTimeoutError::Timeout(_) => Silent::Late { within },
+            asks::SendTimeoutError::Disconnected(_) => Silent::Gone,
+        })?;
+        answered.recv_deadline(until).map_err(|error| match error {
+            asks::RecvTimeoutError::Timeout => Silent::Late { within },
+            asks::RecvTimeoutError::Disconnected => Silent::Gone,
+        })
+    }
+
+    /// Whether everything is frozen still.
+    pub(super) fn look(&self) -> Result<bool, Silent> {
+        self.ask(limits::FREEZER_ANSWERS_WITHIN, Ask::Confirm)
+    }
+
+    /// Thaws; whether it was frozen until now.
+    pub(super) fn end(&self) -> Result<bool, Silent> {
+        self.ask(limits::FREEZER_ANSWERS_WITHIN, Ask::Thaw)
     }
 }
 
-/// The thread ends only by a defect.
-fn gone() -> String {
-    "the thread that freezes has ended; start the agent again".to_owned()
+/// The thread that freezes does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Silent {
+    /// By a defect.
+    #[error("the thread that freezes has ended; start the agent again")]
+    Gone,
+    /// The kernel has not come back from a filesystem, or from its disk.
+    #[error(
+        "freezing or thawing has not answered within {within:?}: a filesystem or its disk hangs (see the kernel's \
+         log); the watchdog thaws by itself, and there is no cut until it answers again"
+    )]
+    Late {
+        /// How long it was waited for.
+        within: Duration,
+    },
 }
 
 impl Freezer for Standstill {
     fn prepare(&mut self) -> Result<(), String> {
         let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.ask(|answer| Ask::Prepare(disks, answer)).unwrap_or_else(|| Err(gone()))
+        self.ask(limits::FREEZE_PREPARED_WITHIN, |answer| Ask::Prepare(disks, answer))
+            .unwrap_or_else(|silent| Err(silent.to_string()))
     }
 
     fn freeze(&mut self, hold: bool) -> Result<Instant, String> {
-        let limit = if hold { Limit::Hold(limits::FREEZE_HOLD_MAX) } else { Limit::Budget(self.budget) };
-        self.ask(|answer| Ask::Freeze(limit, answer)).unwrap_or_else(|| Err(gone()))
+        let (limit, longest) = if hold {
+            (Limit::Hold(limits::FREEZE_HOLD_MAX), limits::FREEZE_HOLD_MAX)
+        } else {
+            (Limit::Budget(self.budget), self.budget)
+        };
+        self.ask(longest + limits::FREEZER_ANSWERS_WITHIN, |answer| Ask::Freeze(limit, answer))
+            .unwrap_or_else(|silent| Err(silent.to_string()))
     }
 
     fn holds(&mut self) -> bool {
-        self.ask(Ask::Confirm).unwrap_or(false)
+        self.look().unwrap_or(false)
     }
 
     fn thaw(&mut self) -> bool {
-        self.ask(Ask::Thaw).unwrap_or(false)
+        self.end().unwrap_or(false)
     }
 
     fn power_off(&mut self) -> Result<(), String> {
-        self.ask(Ask::PowerOff).unwrap_or_else(|| Err(gone()))
+        self.ask(limits::FREEZER_ANSWERS_WITHIN, Ask::PowerOff)
+            .unwrap_or_else(|silent| Err(silent.to_string()))
     }
 }
 
@@ -185,10 +221,9 @@ fn while_prepared(prepared: Prepared<'_>, asked: &asks::Receiver<Ask>) -> Result
         Ok(Ask::Freeze(limit, answer)) => {
             let begun = Instant::now();
             match prepared.freeze(limit) {
-                Ok(frozen) => {
-                    drop(answer.send(Ok(begun)));
-                    while_frozen(frozen, asked)
-                }
+                // Nobody waits for it any more: it is thawed at once.
+                Ok(frozen) if answer.send(Ok(begun)).is_err() => frozen.thaw().map(drop),
+                Ok(frozen) => while_frozen(frozen, asked),
                 Err(error) => {
                     drop(answer.send(Err(error.to_string())));
                     Err(error)
@@ -235,4 +270,37 @@ fn while_frozen(mut frozen: Frozen<'_>, asked: &asks::Receiver<Ask>) -> Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standstill() -> (Standstill, asks::Receiver<Ask>) {
+        let (asks, asked) = asks::bounded(1);
+        (Standstill { asks, budget: Duration::from_secs(1), disks: Arc::default() }, asked)
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_a_thread_that_hangs() {
+        let (standstill, asked) = standstill();
+        let within = Duration::from_millis(1);
+        let late = Err(Silent::Late { within });
+        assert_eq!(standstill.ask(within, Ask::Confirm), late, "it takes the question and hangs");
+        assert_eq!(standstill.ask(within, Ask::Thaw), late, "it takes no question");
+        assert!(Silent::Late { within }.to_string().contains("hangs"));
+        drop(asked);
+        assert_eq!(standstill.end(), Err(Silent::Gone));
+    }
+
+    #[test]
+    fn what_was_asked_too_early_is_declined() {
+        let (mut standstill, asked) = standstill();
+        let keeper = thread::spawn(move || asked.iter().for_each(Ask::decline));
+        assert!(standstill.prepare().is_err_and(|reason| reason.contains("under way")));
+        assert!(standstill.freeze(true).is_err() && standstill.power_off().is_err());
+        assert!(!standstill.holds() && !standstill.thaw());
+        drop(standstill);
+        keeper.join().expect("it ends with the last who asks");
+    }
 }

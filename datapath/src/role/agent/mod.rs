@@ -25,8 +25,9 @@ mod reserve;
 mod round;
 mod session;
 mod status;
+mod target_digests;
 
-pub use cut::{CutPlan, Freezer, Outcome, cut_machine, kind_name};
+pub use cut::{CutPlan, Freezer, LeftOut, Outcome, cut_machine, kind_name};
 pub use freezer::{FreezerSettings, Standstill};
 pub use lane::{Lane, LaneEnding, LaneSettings, News, OnDoubt};
 pub use machine::{
@@ -35,4 +36,4 @@ pub use machine::{
 };
 pub use order::{CutLabel, LaneHandle, Order, Report};
 pub use reserve::Reserve;
-pub use status::{LaneStatus, NewestPoint, Traffic};
+pub use status::{LaneStatus, NewestPoint, Passes, Traffic};

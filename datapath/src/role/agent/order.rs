@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel as reports;
 use tokio::sync::mpsc;
@@ -31,15 +31,21 @@ pub struct CutLabel {
 /// its answer is the point, which may take long.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// Hold changes: a cut begins. `last`: the machine is stopped for good.
+    /// Hold changes: a cut begins.
     Begin {
-        /// Whether it is the final cut.
+        /// Whether it is the final cut: the machine is stopped for good.
         last: bool,
+        /// How long any other one may freeze it.
+        budget: Duration,
     },
     /// Send what changed.
     Round,
-    /// Drain, and read into the memory for remainders. Nothing is sent.
-    Read,
+    /// Drain, and read into the memory for remainders. Nothing is sent, unless the
+    /// machine is stopped for good.
+    Read {
+        /// What is not read by then is too much.
+        until: Instant,
+    },
     /// Drain once more.
     Check,
     /// The cut holds: send the remainder and end the epoch.
@@ -59,6 +65,11 @@ pub enum Report {
     Ready,
     /// This disk takes part in no cut now.
     Declined,
+    /// Nor does this one, whose changes are not known.
+    Unfit {
+        /// What it lacks.
+        why: String,
+    },
     /// A round is done; so many bytes are marked again.
     Left {
         /// Of whole chunks.
@@ -115,13 +126,13 @@ pub(super) struct LaneEnd {
 }
 
 /// What both ends see.
-struct Known {
+pub(super) struct Known {
     status: Mutex<LaneStatus>,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Known {
-    fn status(&self) -> MutexGuard<'_, LaneStatus> {
+    pub(super) fn status(&self) -> MutexGuard<'_, LaneStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,6 +161,12 @@ impl LaneHandle {
         self.known.status().state
     }
 
+    /// What its target waits for, while it takes nothing in.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        self.known.status().waiting.clone()
+    }
+
     /// All that is known of the disk.
     #[must_use]
     pub fn status(&self) -> LaneStatus {
@@ -163,7 +180,7 @@ impl LaneHandle {
         status
     }
 
-    /// Whether a round before a cut may take as long as the whole disk takes.
+    /// Whether its changes are found by passing the whole disk.
     #[must_use]
     pub const fn passes_whole(&self) -> bool {
         self.passes_whole
@@ -201,6 +218,10 @@ impl LaneEnd {
     /// Changes what is known of the disk.
     pub(super) fn note<T>(&self, change: impl FnOnce(&mut LaneStatus) -> T) -> T {
         change(&mut self.known.status())
+    }
+
+    pub(super) fn known(&self) -> &Arc<Known> {
+        &self.known
     }
 
     pub(super) fn counters(&self) -> &Arc<Counters> {

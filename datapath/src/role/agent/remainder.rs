@@ -1,6 +1,6 @@
 //! What one disk of a frozen machine still had to read.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::reserve::{Block, Reserve};
@@ -12,13 +12,15 @@ pub(super) struct Remainder {
     reserve: Reserve,
     blocks: Vec<Block>,
     chunk_bytes: usize,
-    places: BTreeMap<u64, Place>,
+    /// Room for all there can be, so that it never grows.
+    places: HashMap<u64, Place>,
 }
 
-/// Where a chunk lies.
+/// Where a chunk lies: in which place, and how much of it is the chunk's.
+#[derive(Clone, Copy)]
 struct Place {
-    block: usize,
-    range: Range<usize>,
+    number: u32,
+    length: u32,
 }
 
 /// It does not fit.
@@ -29,11 +31,26 @@ impl Remainder {
     /// Nothing yet, with room for as much as the machine's reserve holds.
     pub(super) fn new(chunk: ChunkSize, reserve: Reserve) -> Self {
         let chunk_bytes = to_usize(u64::from(chunk.bytes()));
-        Self { reserve, blocks: Vec::new(), chunk_bytes, places: BTreeMap::new() }
+        let most = to_usize(reserve.bytes());
+        let blocks = Vec::with_capacity(most / to_usize(u64::from(limits::WINDOW_BYTES)));
+        // Filled once, so that its pages are there.
+        let unused = (0..to_u64(most / chunk_bytes)).map(|chunk| (chunk, Place { number: 0, length: 0 }));
+        let mut places: HashMap<_, _> = unused.collect();
+        places.clear();
+        Self { reserve, blocks, chunk_bytes, places }
     }
 
     fn per_block(&self) -> usize {
         to_usize(u64::from(limits::WINDOW_BYTES)) / self.chunk_bytes
+    }
+
+    /// Whether a version of a chunk is in it.
+    pub(super) fn holds(&self, chunk: u64) -> bool {
+        self.places.contains_key(&chunk)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
     /// Whether so many chunks besides those in it find room, as far as can be
@@ -46,31 +63,41 @@ impl Remainder {
 
     /// Keeps a chunk, in place of an earlier version.
     pub(super) fn keep(&mut self, chunk: u64, bytes: &[u8]) -> Result<(), TooMuch> {
-        let (block, start) = match self.places.get(&chunk) {
-            Some(place) => (place.block, place.range.start),
-            None => (
-                self.places.len() / self.per_block(),
-                self.places.len() % self.per_block() * self.chunk_bytes,
-            ),
-        };
+        let next = self.places.len();
+        let known = self.places.get(&chunk).and_then(|place| usize::try_from(place.number).ok());
+        let number = known.unwrap_or(next);
+        let (block, range) = self.lies(number, bytes.len());
         if block == self.blocks.len() {
             self.blocks.push(self.reserve.take().ok_or(TooMuch)?);
         }
-        let range = start..start + bytes.len();
-        let held = self.blocks.get_mut(block).and_then(|block| block.get_mut(range.clone()));
+        let held = self.blocks.get_mut(block).and_then(|block| block.get_mut(range));
         held.ok_or(TooMuch)?.copy_from_slice(bytes);
-        self.places.insert(chunk, Place { block, range });
+        let [number, length] = [number, bytes.len()].map(u32::try_from);
+        let place = Place { number: number.map_err(|_| TooMuch)?, length: length.map_err(|_| TooMuch)? };
+        self.places.insert(chunk, place);
         Ok(())
     }
 
     /// What is in it.
     pub(super) fn bytes(&self) -> u64 {
-        to_u64(self.places.values().map(|place| place.range.len()).sum())
+        self.places.values().map(|place| u64::from(place.length)).sum()
+    }
+
+    /// The block of a place, and the range in it.
+    fn lies(&self, number: usize, length: usize) -> (usize, Range<usize>) {
+        let start = number % self.per_block() * self.chunk_bytes;
+        (number / self.per_block(), start..start + length)
     }
 
     /// Its chunks in order.
     pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.places.iter().map(|(chunk, place)| (*chunk, &self.blocks[place.block][place.range.clone()]))
+        let mut chunks: Vec<(u64, Place)> =
+            self.places.iter().map(|(chunk, place)| (*chunk, *place)).collect();
+        chunks.sort_unstable_by_key(|(chunk, _)| *chunk);
+        chunks.into_iter().map(|(chunk, Place { number, length })| {
+            let (block, range) = self.lies(to_usize(number.into()), to_usize(length.into()));
+            (chunk, &self.blocks[block][range])
+        })
     }
 
     /// Gives its memory back.

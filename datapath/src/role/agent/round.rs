@@ -1,12 +1,15 @@
 //! One round: what was drained is read, and offered or sent.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
 use super::remainder::{Remainder, TooMuch};
 use super::session::Session;
 use super::status::{Count, Counters};
+use super::target_digests::TargetDigests;
 use crate::disk::RingDisk;
 use crate::limits;
 use crate::pipeline::{Load, Pool, ReadAhead, Window};
@@ -21,6 +24,8 @@ pub(super) struct Source {
     load: Load,
     /// The machine is frozen: it waits for the reads, which wait for nothing.
     pub(super) hurries: bool,
+    /// How long limits have held it up.
+    held_up: Cell<Duration>,
     counters: Arc<Counters>,
     /// Room for the last chunk, and zeroes for what is not stored.
     zeroes: Vec<u8>,
@@ -42,7 +47,7 @@ impl Source {
     ) -> Result<Self, Error> {
         let pool = Pool::new(limits::QUEUE_DEPTH + limits::OFFERS_IN_FLIGHT).map_err(Error::Memory)?;
         let zeroes = vec![0; to_usize(u64::from(chunk.bytes()))];
-        Ok(Self { disk, pool, load, hurries: false, counters, zeroes, chunk })
+        Ok(Self { disk, pool, load, hurries: false, held_up: Cell::default(), counters, zeroes, chunk })
     }
 
     fn size_bytes(&self) -> u64 {
@@ -77,28 +82,34 @@ impl Source {
     }
 
     /// Sends `chunks`; those of `doubtful` are offered first, because the target
-    /// may hold them already. When it returns nothing of them is on its way but
+    /// may hold them already, unless they are `known` to be there. When it returns nothing of them is on its way but
     /// whole deltas, so that a later version can never be overtaken.
     pub(super) async fn send(
         &self,
         chunks: &ChunkSet,
         doubtful: &ChunkSet,
+        known: Option<&mut TargetDigests>,
         outbox: &mut Outbox,
         session: &mut Session,
     ) -> Result<(), Error> {
+        let mut known = known;
         let mut offers = VecDeque::new();
         let mut reading = self.read(chunks);
         while let Some(window) = reading.next().await? {
             self.count(&window);
-            if !self.hurries {
-                self.load.admit(window.extent.length()).await;
-            }
+            self.admit(&window).await;
             let first = self.chunk.index(window.extent.offset());
             let is_doubtful = doubtful
                 .next_from(first)
                 .is_some_and(|next| next <= self.chunk.index(window.extent.end() - 1));
             if is_doubtful {
                 let digests: Vec<_> = self.chunks(&window).map(|(_, bytes)| outbox.digest(bytes)).collect();
+                if let Some(known) = &mut known {
+                    if known.holds(first, &digests) {
+                        continue;
+                    }
+                    known.learn(first, &digests);
+                }
                 session.send_offer(window.extent, &digests).await?;
                 offers.push_back(Offered { window, digests });
                 if offers.len() >= limits::OFFERS_IN_FLIGHT {
@@ -114,6 +125,20 @@ impl Source {
             self.settle(&mut offers, outbox, session).await?;
         }
         outbox.flush(session).await
+    }
+
+    /// Waits as long as limits want it.
+    async fn admit(&self, window: &Window) {
+        if !self.hurries {
+            let begun = Instant::now();
+            self.load.admit(window.extent.length()).await;
+            self.held_up.set(self.held_up.get() + begun.elapsed());
+        }
+    }
+
+    /// How long limits have held it up since this was asked last.
+    pub(super) fn held_up(&self) -> Duration {
+        self.held_up.take()
     }
 
     fn count(&self, window: &Window) {
@@ -140,17 +165,25 @@ impl Source {
         Ok(())
     }
 
-    /// Reads `chunks` into memory that is there already.
+    /// Reads those of `chunks` that are `wanted` into memory that is there already.
     pub(super) async fn keep(
         &self,
         chunks: &ChunkSet,
+        until: Instant,
         remainder: &mut Remainder,
+        wanted: impl Fn(u64, &[u8], &Remainder) -> bool,
     ) -> Result<Result<(), TooMuch>, Error> {
         let mut reading = self.read(chunks);
         while let Some(window) = reading.next().await? {
             self.count(&window);
+            if Instant::now() >= until {
+                return Ok(Err(TooMuch));
+            }
             for (extent, bytes) in self.chunks(&window) {
-                if let Err(too_much) = remainder.keep(self.chunk.index(extent.offset()), bytes) {
+                let chunk = self.chunk.index(extent.offset());
+                if wanted(chunk, bytes, remainder)
+                    && let Err(too_much) = remainder.keep(chunk, bytes)
+                {
                     return Ok(Err(too_much));
                 }
             }

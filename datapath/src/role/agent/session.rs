@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::status::{Count, Counters};
+use super::order::Known;
+use super::status::Count;
 use crate::delta::{Packed, Shape};
 use crate::limits;
 use crate::ring::{self, Task};
@@ -14,7 +15,7 @@ use crate::role::Error;
 use crate::unit::{DeltaNumber, Digest, Epoch, Extent, to_usize};
 use crate::wire::{
     Connection, Cut, Fence, Kind, LinkReceiver, LinkSender, Point, Protect, Protecting, Remark, Remote,
-    acknowledged,
+    Waiting, acknowledged,
 };
 
 /// What a target sends.
@@ -24,6 +25,7 @@ enum Answer {
     Want(Extent, Vec<bool>),
     Point(Point),
     Fenced,
+    Waiting(Waiting),
 }
 
 /// A connection that protects a disk.
@@ -36,7 +38,7 @@ pub(super) struct Session {
     points: VecDeque<Point>,
     pub(super) durable: Option<(Epoch, DeltaNumber)>,
     pub(super) fenced: bool,
-    counters: Arc<Counters>,
+    known: Arc<Known>,
     _tasks: [Task<()>; 2],
 }
 
@@ -51,11 +53,12 @@ impl Session {
     pub(super) async fn open(
         remote: &Remote,
         protect: &Protect,
-        counters: Arc<Counters>,
+        known: Arc<Known>,
     ) -> Result<Welcome, Error> {
         let Connection { sender, mut receiver, .. } = remote.connect().await?;
         sender.send_message(Kind::Protect, protect).await?;
-        let header = tokio::time::timeout(limits::PEER_SILENCE_MAX, receiver.receive())
+        // A target that is being opened says that it lives; one that does not is gone.
+        let header = tokio::time::timeout(limits::TARGET_OPENS_WITHIN, receiver.receive())
             .await
             .map_err(|_| Error::OutOfPlace { peer: remote.export().to_owned(), what: "nothing" })??;
         let protecting: Protecting = match header.kind {
@@ -84,7 +87,7 @@ impl Session {
             points: VecDeque::new(),
             durable: None,
             fenced: false,
-            counters,
+            known,
             _tasks: [keep, ring::spawn(receive_all(receiver, shape, told))],
         };
         Ok(Welcome::Ready(Box::new((session, protecting))))
@@ -96,14 +99,14 @@ impl Session {
             self.wait().await?;
         }
         self.sender.send_delta(packed).await?;
-        self.counters.add(Count::Sent, packed.encoded_bytes());
+        self.known.counters.add(Count::Sent, packed.encoded_bytes());
         let place = packed.head().place();
         self.unreceived.push_back((place.epoch, place.number));
         Ok(())
     }
 
     pub(super) async fn send_offer(&self, extent: Extent, digests: &[Digest]) -> Result<(), Error> {
-        self.counters.add(Count::Offered, extent.length());
+        self.known.counters.add(Count::Offered, extent.length());
         Ok(self.sender.send_offer(extent, digests).await?)
     }
 
@@ -150,7 +153,13 @@ impl Session {
     }
 
     fn file(&mut self, answer: Answer) -> Result<(), Error> {
+        let waiting = match &answer {
+            Answer::Waiting(waiting) => Some(waiting.reason.clone()),
+            _ => None,
+        };
+        self.known.status().waiting = waiting;
         match answer {
+            Answer::Waiting(_) => {}
             Answer::Received(epoch, number) => {
                 while self.unreceived.front().is_some_and(|first| *first <= (epoch, number)) {
                     self.unreceived.pop_front();
@@ -206,6 +215,7 @@ async fn receive(receiver: &mut LinkReceiver, shape: Shape) -> Result<Answer, Er
             let _: crate::wire::Fenced = receiver.body(header).await?;
             Answer::Fenced
         }
+        Kind::Waiting => Answer::Waiting(receiver.body(header).await?),
         Kind::Remark => {
             let Remark { epoch, number, reason } = receiver.body(header).await?;
             let peer = receiver.peer().to_owned();

@@ -17,6 +17,8 @@ pub struct LaneStatus {
     pub reason: Option<String>,
     /// What went wrong last and is being got over; nothing while all is well.
     pub trouble: Option<String>,
+    /// What the target waits for, while it takes nothing in.
+    pub waiting: Option<String>,
     /// Where the target stood when it was last heard of.
     pub position: Option<Position>,
     /// The newest point.
@@ -27,8 +29,19 @@ pub struct LaneStatus {
     pub dirty_bytes: u64,
     /// Bytes of chunks that are sent, or about to be, and in no point yet.
     pub in_transit_bytes: u64,
+    /// How the whole disk is passed, where its changes are not known.
+    pub passes: Option<Passes>,
     /// What the lane has moved since it began.
     pub traffic: Traffic,
+}
+
+/// Passes over a disk whose changes are not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Passes {
+    /// How long the last whole one took; `None` before its end.
+    pub took_ms: Option<u64>,
+    /// Whether nobody has written the disk since that one began.
+    pub is_current: bool,
 }
 
 /// The newest point of a disk, as far as its agent knows.
@@ -76,11 +89,13 @@ impl LaneStatus {
             state,
             reason: None,
             trouble: None,
+            waiting: None,
             position: None,
             newest: None,
             progress: None,
             dirty_bytes: 0,
             in_transit_bytes: 0,
+            passes: None,
             traffic: Traffic { read_bytes: 0, offered_bytes: 0, sent_bytes: 0, reread_bytes: 0 },
         }
     }

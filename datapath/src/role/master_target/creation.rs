@@ -2,7 +2,7 @@
 
 use super::PairName;
 use super::replicas::{HOLDER, KeptReplica, Replicas, unready};
-use crate::disk::{self, Disk, Purpose, RingDisk};
+use crate::disk::{self, Disk, Purpose, RingDisk, WriteMark};
 use crate::journal::{Directory, Pair, PairState, RetentionPolicy, SecretKey, Volume};
 use crate::landing::replica::Replica;
 use crate::limits;
@@ -94,6 +94,7 @@ impl Replicas {
             state: PairState::Initial,
             pins: std::collections::BTreeSet::new(),
             segment_bytes: segment_bytes(&self.policy, free_bytes, protect.size_bytes),
+            target_writes: WriteMark::default(),
         };
         let disk = RingDisk::new(self.noticed(disk));
         let replica = Replica::create(disk, directory, pair).await.map_err(unready(name))?;

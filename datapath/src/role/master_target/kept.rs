@@ -201,6 +201,17 @@ impl<B: Blocks + 'static, V: Volume> Landing for Kept<B, V> {
         Ok(tended)
     }
 
+    async fn leave(&mut self) -> Result<(), LandingError> {
+        match self.replica.position().state {
+            PairState::Initial | PairState::Protected | PairState::Resyncing
+                if self.replica.stopped().is_none() =>
+            {
+                Ok(self.replica.leave().await?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn fence(&mut self, epoch: Epoch) -> Result<(), LandingError> {
         let newest = self.replica.journal().newest_point();
         if !newest.is_some_and(|point| point.epoch == epoch && point.kind == PointKind::Final) {

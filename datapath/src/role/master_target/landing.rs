@@ -79,6 +79,9 @@ pub trait Landing {
     /// the work on its journal that can wait.
     fn tend(&mut self) -> impl Future<Output = Result<Tended, LandingError>>;
 
+    /// Its agent is gone: the target is left to itself.
+    fn leave(&mut self) -> impl Future<Output = Result<(), LandingError>>;
+
     /// Takes nothing more, durably, if `epoch` is its newest point and a final one.
     fn fence(&mut self, epoch: Epoch) -> impl Future<Output = Result<(), LandingError>>;
 }

@@ -43,7 +43,7 @@ use crate::limits;
 use crate::pipeline::Cancel;
 use crate::unit::{Epoch, MachineCut};
 use crate::wire::tls::{self, Accepted, ServerSettings};
-use crate::wire::{self, Code, CutKind, Kind, LinkReceiver, LinkSender, Protect, Refused, link};
+use crate::wire::{self, Code, CutKind, Fenced, Kind, LinkReceiver, LinkSender, Protect, Refused, link};
 
 /// What a master target tells whoever watches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +173,11 @@ impl<T: Targets> MasterTarget<T> {
             );
             return Err(Error::Unfit { peer, reason });
         };
+        if protect.is_fenced && entry.state() == Pair::Fenced {
+            // Whoever works on the journal of a fenced pair is not disturbed.
+            let epoch = protect.position.map_or(Epoch::FIRST, |position| position.epoch);
+            return Ok(sender.send_message(Kind::Fenced, &Fenced { epoch }).await?);
+        }
         let lease = entry.begin_session(&peer)?;
         let opening = self.targets.open(entry.name(), protect);
         let mut landing = match while_alive(sender, opening).await {

@@ -57,6 +57,7 @@ impl MasterTarget<Replicas> {
         let changed = ring::run(async {
             let mut kept = self.targets.enter(entry.name()).await?;
             change(kept.replica()).await.map_err(|error| not_done(entry.name(), error))?;
+            kept.leave().await?;
             Ok::<Pair, Error>(kept.standing().rest)
         });
         entry.became(changed??);

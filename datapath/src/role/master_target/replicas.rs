@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::session::other_size;
 use super::{Kept, PairName, SharedClock, Targets, Tended};
-use crate::disk::{self, Disk, Purpose, RingDisk};
+use crate::disk::{self, Disk, Purpose, RingDisk, Written};
 use crate::journal::{Clock, Directory, DirectoryError, Journal, Pair, PairState, RetentionPolicy};
 use crate::landing::replica::Replica;
 use crate::landing::{Owner, StateDirectory};
@@ -153,6 +154,7 @@ impl Replicas {
         }
         let disk = RingDisk::new(self.noticed(disk));
         let (mut replica, _recovery) = Replica::open(disk, directory).await.map_err(unready(pair))?;
+        self.check_left(pair, &mut replica, known).await?;
         if was_given_up {
             let text = format!(
                 "{pair}: its target was nobody's meanwhile: it is read and compared as a whole, and points from \
@@ -166,6 +168,29 @@ impl Replicas {
             replica.resume().await.map_err(unready(pair))?;
         }
         Ok(self.keep(replica))
+    }
+
+    /// A target that others wrote to while its agent was away is compared as a
+    /// whole. One that was left to an operator is looked at when something is to
+    /// be done with it.
+    async fn check_left(
+        &self,
+        pair: &PairName,
+        replica: &mut Replica<RingDisk, Directory>,
+        known: &Pair,
+    ) -> Result<(), Error> {
+        if !matches!(known.state, PairState::Initial | PairState::Protected | PairState::Resyncing) {
+            return Ok(());
+        }
+        if replica.written_since_left() == Written::Yes {
+            let text = format!(
+                "{pair}: somebody else has written to its target since it was left: it is read and compared as a \
+                 whole, and points from before hold whatever was written to it"
+            );
+            replica.distrust().await.map_err(unready(pair))?;
+            self.notice(&Notice::new("foreign-writes", text));
+        }
+        replica.take_up().await.map_err(unready(pair))
     }
 
     /// Does for the journal of a pair that nobody has open what a session does
@@ -236,6 +261,9 @@ impl Targets for Replicas {
                     protect.machine_identity, known.machine_identity
                 ),
             });
+        }
+        if let Some(reason) = other_size(protect, known.size_bytes) {
+            return Err(Error::Unfit { peer: protect.machine.clone(), reason });
         }
         let mut kept = self.reopen(pair, &known).await?;
         if known.machine_identity.is_empty() {

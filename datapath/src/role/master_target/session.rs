@@ -14,6 +14,7 @@ use crate::role::{Error, LandingError, PairAction, PairEvent};
 use crate::unit::{DeltaNumber, Extent};
 use crate::wire::{
     Cut, Fence, Fenced, Intent, Kind, LinkReceiver, LinkSender, Point, Progress, Protect, Protecting, Remark,
+    Waiting,
 };
 
 /// One session.
@@ -259,7 +260,9 @@ impl<L: Landing> Session<'_, L> {
 
     /// Nothing was changed; without credit the agent soon stops sending.
     async fn wait_for_room(&mut self, reason: &dyn std::fmt::Display) -> Result<(), Error> {
-        self.happened(PairEvent::JournalFull, Some(&reason.to_string()));
+        let reason = reason.to_string();
+        self.happened(PairEvent::JournalFull, Some(&reason));
+        self.sender.send_message(Kind::Waiting, &Waiting { reason }).await?;
         let stop = self.stop.clone();
         tokio::select! {
             () = tokio::time::sleep(FULL_AGAIN_AFTER) => self.tend().await,
@@ -323,7 +326,8 @@ impl<L: Landing> Session<'_, L> {
             let landed = self.landing.checkpoint().await;
             self.checked(landed, PairEvent::DeltaOutOfPlace)?;
         }
-        Ok(())
+        let left = self.landing.leave().await;
+        self.checked(left, PairEvent::DeltaOutOfPlace)
     }
 
     /// Turns an error of the landing into what it means for the pair.
@@ -353,15 +357,25 @@ pub(super) fn tell_tended(entry: &PairEntry, tended: Tended) {
 /// How long a target waits for room on its retention volume before it tries again.
 const FULL_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// What is said to an agent whose disk is not of the size that its points are of,
+/// whatever size the target is of by now.
+pub(super) fn other_size(protect: &Protect, points_bytes: u64) -> Option<String> {
+    let Protect { machine, disk, size_bytes, .. } = protect;
+    (*size_bytes != points_bytes).then(|| {
+        format!(
+            "disk {disk} has {size_bytes} bytes, its target was made for {points_bytes}: a target cannot grow or \
+             shrink with its points; protect it by another name onto another target; or give its points up \
+             (`failback master-target remove --journal {machine}/{disk}`), make the target as large, and order \
+             `failback master-target reload` and `failback agent resync {disk}`"
+        )
+    })
+}
+
 /// Why this agent may not go on with this target; `None` where it may.
 fn unfit(protect: &Protect, standing: &Standing) -> Option<String> {
     let shape = standing.shape;
-    if protect.size_bytes != shape.disk_bytes {
-        return Some(format!(
-            "disk {} has {} bytes, its target was made for {}: a target cannot grow or shrink with its points; take \
-             the pair away (`failback master-target remove`) and protect the disk anew",
-            protect.disk, protect.size_bytes, shape.disk_bytes
-        ));
+    if let Some(reason) = other_size(protect, shape.disk_bytes) {
+        return Some(reason);
     }
     if protect.chunk != shape.chunk {
         let (theirs, ours) = (protect.chunk, shape.chunk);

@@ -4,13 +4,13 @@
 mod model;
 mod source;
 
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use model::{Model, SharedModel};
-pub use source::{SharedSource, TestFreezer, Writer};
+pub use source::{Both, SharedSource, TestFreezer, Writer};
 
 use super::agent::{
     CutLabel, CutPlan, Freezer, Lane, LaneHandle, LaneSettings, LaneStatus, News, OnDoubt, Outcome, Reserve,
@@ -19,8 +19,9 @@ use super::agent::{
 use super::master_target::{MasterTarget, Notice, PairName, Pairs};
 use super::{Disk, Pair, Reason};
 use crate::disk::{Purpose, open};
-use crate::pipeline::{Cancel, Compression, DigestAlgorithm, Load};
+use crate::pipeline::{Cancel, Compression, DigestAlgorithm, Load, LoadLimits};
 use crate::ring;
+use crate::track::{ChangeSource, DigestOnly};
 use crate::unit::{ChunkSize, SectorSize};
 use crate::wire::identity::Identity;
 use crate::wire::peers::{Address, KnownPeers, Peer};
@@ -38,7 +39,11 @@ pub struct Rig {
     remote: Remote,
     stop: Cancel,
     server: Option<JoinHandle<()>>,
+    wires: Wires,
 }
+
+/// The connections that were accepted.
+type Wires = Arc<Mutex<Vec<TcpStream>>>;
 
 impl Rig {
     /// A source of `size_bytes` and an empty target.
@@ -63,13 +68,46 @@ impl Rig {
         let pairs = Pairs::new([(name, Pair::Corrupted)], move |notice| heard.lock().unwrap().push(notice));
         let stop = Cancel::default();
         let master = Arc::new(MasterTarget::new(model.clone(), pairs, stop.clone()));
-        let server = Some(serve(listener, master, settings, stop.clone()));
+        let wires = Wires::default();
+        let server = Some(serve(listener, master, settings, stop.clone(), Arc::clone(&wires)));
         let source = SharedSource::create(&directory.path().join("sda"), size_bytes, CHUNK);
-        Self { directory, source, model, notices, remote, stop, server }
+        Self { directory, source, model, notices, remote, stop, server, wires }
     }
 
     /// Starts an agent that stands at `state`.
     pub fn agent(&self, state: Disk) -> Agent {
+        let changes = Box::new(self.source.changes());
+        self.start(state, changes, LoadLimits::default(), OnDoubt::Resync)
+    }
+
+    /// Starts an agent that does not know what changes, and reads no faster than
+    /// so many bytes a second.
+    pub fn untracked_agent(&self, read_bytes_per_second: Option<u64>) -> Agent {
+        let limits = LoadLimits { read_bytes_per_second, ..LoadLimits::default() };
+        let changes = DigestOnly::new(self.source.changes().geometry());
+        let state = Disk::ResyncRequired(Reason::Initial);
+        self.start(state, Box::new(changes), limits, OnDoubt::Resync)
+    }
+
+    /// Starts an agent that waits for a person after a doubt.
+    pub fn careful_agent(&self, state: Disk) -> Agent {
+        self.start(state, Box::new(self.source.changes()), LoadLimits::default(), OnDoubt::Stop)
+    }
+
+    /// Breaks the connections that there are.
+    pub fn cut_wires(&self) {
+        for wire in self.wires.lock().unwrap().drain(..) {
+            let _gone = wire.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn start(
+        &self,
+        state: Disk,
+        changes: Box<dyn ChangeSource + Send>,
+        limits: LoadLimits,
+        on_doubt: OnDoubt,
+    ) -> Agent {
         let disk =
             Arc::new(open(&self.directory.path().join("sda"), Purpose::Source { live: true }).unwrap());
         let protect = Protect {
@@ -83,15 +121,16 @@ impl Rig {
             digest: DigestAlgorithm::Xxh3,
             position: None,
             intent: Intent::Continue,
+            is_fenced: false,
         };
         let settings = LaneSettings {
             remote: self.remote.clone(),
             protect,
             compression: Compression::Lz4,
-            load: Load::default(),
+            load: Load::new(limits),
             cycle: Duration::from_millis(5),
             reserve: Reserve::new(4 << 20),
-            on_doubt: OnDoubt::Resync,
+            on_doubt,
         };
         let errors: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = Arc::clone(&errors);
@@ -100,7 +139,6 @@ impl Rig {
                 heard.lock().unwrap().push(error.to_string());
             }
         };
-        let changes = Box::new(self.source.changes());
         let (lane, handle) = Lane::new(settings, disk, changes, LaneStatus::at(state), observe);
         let cancel = Cancel::default();
         let stop = cancel.clone();
@@ -125,6 +163,7 @@ fn serve(
     master: Arc<MasterTarget<SharedModel>>,
     settings: ServerSettings,
     stop: Cancel,
+    wires: Wires,
 ) -> JoinHandle<()> {
     listener.set_nonblocking(true).unwrap();
     std::thread::spawn(move || {
@@ -133,6 +172,7 @@ fn serve(
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             };
+            wires.lock().unwrap().push(stream.try_clone().unwrap());
             let (master, settings) = (Arc::clone(&master), settings.clone());
             std::thread::spawn(move || {
                 ring::run(async {
@@ -161,7 +201,12 @@ impl Agent {
     /// Waits until the disk stands at `state`.
     #[track_caller]
     pub fn reaches(&self, state: Disk) {
-        let until = Instant::now() + Duration::from_secs(60);
+        self.reaches_within(state, Duration::from_secs(60));
+    }
+
+    #[track_caller]
+    pub fn reaches_within(&self, state: Disk, within: Duration) {
+        let until = Instant::now() + within;
         while self.state() != state {
             let errors = self.errors.lock().unwrap();
             assert!(Instant::now() < until, "{:?} instead of {state:?}: {errors:?}", self.state());

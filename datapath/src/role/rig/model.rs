@@ -1,6 +1,7 @@
 //! A target in memory: it holds a disk and a copy of it for each point.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::delta::{Content, DigestAlgorithm, Manifest, Opened, Shape};
 use crate::pipeline::Digester;
@@ -24,6 +25,12 @@ pub struct Model {
     pub chunks_unwanted: u64,
     manifest: Manifest,
     shape: Shape,
+    /// Cuts are taken in, and no point is made of them.
+    pub holds_cuts: bool,
+    /// It takes so long to open.
+    pub opens_after: Duration,
+    /// There is no room for a point.
+    pub is_full: bool,
     /// Steps until one fails; it then hangs up as a pulled network would.
     pub fails_after: Option<u32>,
 }
@@ -44,6 +51,9 @@ impl Model {
             chunks_unwanted: 0,
             manifest: Manifest::EMPTY,
             shape,
+            holds_cuts: false,
+            opens_after: Duration::ZERO,
+            is_full: false,
             fails_after: None,
         }
     }
@@ -137,6 +147,8 @@ impl Targets for SharedModel {
     type Landing = Self;
 
     async fn open(&self, _pair: &PairName, _protect: &Protect) -> Result<Self, Error> {
+        let opens_after = self.look().opens_after;
+        tokio::time::sleep(opens_after).await;
         Ok(self.clone())
     }
 }
@@ -186,11 +198,21 @@ impl Landing for SharedModel {
     }
 
     async fn cut(&mut self, cut: &Cut) -> Result<Chain, LandingError> {
+        while self.look().holds_cuts {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if self.look().is_full {
+            return Err(LandingError::Full("the retention volume has no room".into()));
+        }
         self.look().cut(cut)
     }
 
     async fn tend(&mut self) -> Result<Tended, LandingError> {
         Ok(Tended::default())
+    }
+
+    async fn leave(&mut self) -> Result<(), LandingError> {
+        Ok(())
     }
 
     async fn fence(&mut self, epoch: Epoch) -> Result<(), LandingError> {

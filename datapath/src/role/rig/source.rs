@@ -72,6 +72,7 @@ impl SharedSource {
             copies: Vec::new(),
             fails: false,
             thawed_early: false,
+            somebody_thaws: Arc::default(),
         }
     }
 }
@@ -155,6 +156,8 @@ pub struct TestFreezer {
     pub copies: Vec<Vec<u8>>,
     pub fails: bool,
     pub thawed_early: bool,
+    /// The same, for another thread to set.
+    pub somebody_thaws: Arc<AtomicBool>,
 }
 
 impl Freezer for TestFreezer {
@@ -181,7 +184,7 @@ impl Freezer for TestFreezer {
     }
 
     fn holds(&mut self) -> bool {
-        !self.thawed_early
+        !self.thawed_early && !self.somebody_thaws.load(Ordering::Relaxed)
     }
 
     fn thaw(&mut self) -> bool {
@@ -206,6 +209,32 @@ impl TestFreezer {
 impl Drop for TestFreezer {
     fn drop(&mut self) {
         self.thaw();
+    }
+}
+
+/// Stops the writers of two sources at once.
+pub struct Both(pub TestFreezer, pub TestFreezer);
+
+impl Freezer for Both {
+    fn prepare(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, hold: bool) -> Result<Instant, String> {
+        let begun = self.0.freeze(hold)?;
+        self.1.freeze(hold).map(|_| begun)
+    }
+
+    fn holds(&mut self) -> bool {
+        self.0.holds() && self.1.holds()
+    }
+
+    fn thaw(&mut self) -> bool {
+        self.0.thaw() & self.1.thaw()
+    }
+
+    fn power_off(&mut self) -> Result<(), String> {
+        Ok(())
     }
 }
 

@@ -89,9 +89,13 @@ impl Request {
     const fn within(&self) -> Duration {
         match self {
             Self::Status | Self::Thaw => LOOKS_WITHIN,
-            // A disk whose changes are not known is passed as a whole before it.
-            Self::Cut { .. } | Self::Finish { .. } => limits::WHOLE_PASS_WITHIN,
-            Self::Resync { .. } | Self::Remove { .. } | Self::Reload => limits::POINT_WITHIN,
+            // The agent answers first; this is for one that has lost its thread.
+            Self::Cut { .. } | Self::Finish { .. } => {
+                limits::CUT_ANSWERED_WITHIN.saturating_add(limits::POINT_WITHIN)
+            }
+            Self::Resync { .. } | Self::Remove { .. } | Self::Reload => {
+                limits::ORDER_ANSWERED_WITHIN.saturating_add(limits::POINT_WITHIN)
+            }
         }
     }
 }

@@ -58,8 +58,9 @@ fn why_not(device: &Path, exclude: &Exclude) -> Option<&'static str> {
 }
 
 fn is_temporary(device: &Path) -> bool {
-    let Some(name) = device.file_name() else { return false };
-    let model = fs::read_to_string(Path::new("/sys/block").join(name).join("device/model"));
+    let Ok(name) = device.strip_prefix("/dev") else { return false };
+    let entry = name.to_string_lossy().replace('/', "!");
+    let model = fs::read_to_string(Path::new("/sys/block").join(entry).join("device/model"));
     model.is_ok_and(|model| TEMPORARY.contains(&model.trim()))
 }
 

@@ -57,6 +57,9 @@ pub fn cut_text(cut: &Value) -> String {
     if let Some(reason) = cut["reason"].as_str() {
         text.push_str(&format!("; not app-consistent: {reason}"));
     }
+    for left_out in cut["left_out"].as_array().into_iter().flatten() {
+        text.push_str(&format!("; without disk {}: {}", said(&left_out["disk"]), said(&left_out["reason"])));
+    }
     if cut["finished"] == true {
         let downtime = Duration::from_millis(number(&cut["downtime_ms"]));
         let downtime = humantime::format_duration(downtime);
@@ -98,7 +101,7 @@ fn disk_lines(disk: &Value) -> Vec<String> {
     let why = disk["compared_for"].as_str().map(|why| format!(" ({why})")).unwrap_or_default();
     let (name, device, state) = (said(&disk["disk"]), said(&disk["device"]), said(&disk["state"]));
     let mut lines = vec![format!("  {name}  {device}  {state}{why}, by {}", said(&disk["tracking"]))];
-    for reason in ["reason", "trouble"].into_iter().filter_map(|key| disk[key].as_str()) {
+    for reason in ["reason", "trouble", "waiting"].into_iter().filter_map(|key| disk[key].as_str()) {
         lines.push(format!("    {reason}"));
     }
     if let Value::Object(progress) = &disk["progress"] {

@@ -15,6 +15,7 @@ use indicatif::BinaryBytes;
 use serde_json::json;
 
 use super::progress::Progress;
+use super::rewind::failed;
 use super::{Place, Which};
 use crate::control::Failed;
 use crate::exit::Exit;
@@ -28,6 +29,7 @@ pub fn copy(place: &Place, pair: &str, which: &Which, file: &Path, output: &Outp
     let desk = place.desk(pair, output)?;
     desk.work(async |kept| {
         let point = desk.point(which, kept)?;
+        kept.replica().check_untouched().await.map_err(failed)?;
         let image = Image::create(file, kept.replica().journal().pair().size_bytes)?;
         let written_bytes = write(kept, point.epoch, &image, output).await?;
         let size_bytes = image.size_bytes;

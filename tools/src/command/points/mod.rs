@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use failback_datapath::journal::PointRecord;
+use failback_datapath::landing::replica::OnForeignWrites;
 use failback_datapath::unit::{Epoch, MachineCut};
 
 use crate::exit::Exit;
@@ -78,6 +79,10 @@ pub enum PointsCommand {
     Commit {
         /// MACHINE/DISK
         pair: String,
+        /// Settle also on what others wrote to the target since: it was mounted, or the machine
+        /// was run on it
+        #[arg(long)]
+        accept_writes: bool,
         /// Where the journals lie.
         #[command(flatten)]
         place: Place,
@@ -161,7 +166,10 @@ pub fn run(points: &Points) -> Exit {
             rewind::rehearse(place, pair, point, &output)
         }
         PointsCommand::Rewind { pair, point, .. } => rewind::rewind(place, pair, point, &output),
-        PointsCommand::Commit { pair, .. } => rewind::commit(place, pair, &output),
+        PointsCommand::Commit { pair, accept_writes, .. } => {
+            let foreign = if *accept_writes { OnForeignWrites::Accept } else { OnForeignWrites::Refuse };
+            rewind::commit(place, pair, foreign, &output)
+        }
         PointsCommand::Copy { pair, point, file, .. } => copy::copy(place, pair, point, file, &output),
     };
     match done {

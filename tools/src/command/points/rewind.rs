@@ -1,7 +1,7 @@
 //! `points rewind` and `points commit`: under the journal's lock, by this command itself.
 
 use failback_datapath::error::{Remediable, Remedy};
-use failback_datapath::landing::replica;
+use failback_datapath::landing::replica::{self, OnForeignWrites};
 use indicatif::BinaryBytes;
 use serde_json::json;
 
@@ -53,10 +53,10 @@ pub fn rehearse(place: &Place, pair: &str, which: &Which, output: &Output) -> Re
 }
 
 /// Settles on what a target holds.
-pub fn commit(place: &Place, pair: &str, output: &Output) -> Result<(), Failed> {
+pub fn commit(place: &Place, pair: &str, foreign: OnForeignWrites, output: &Output) -> Result<(), Failed> {
     let desk = place.desk(pair, output)?;
     desk.work(async |kept| {
-        let generation = kept.replica().commit().await.map_err(failed)?;
+        let generation = kept.replica().commit(foreign).await.map_err(failed)?;
         output.line(
             &format!(
                 "{}: committed; generation {generation} begins, and its target is free to be run",
@@ -69,7 +69,7 @@ pub fn commit(place: &Place, pair: &str, output: &Output) -> Result<(), Failed> 
 }
 
 /// How a command ends at this error of a replica.
-fn failed(error: replica::Error) -> Failed {
+pub fn failed(error: replica::Error) -> Failed {
     let exit = match error.remedy() {
         Remedy::Refused | Remedy::Resync | Remedy::Reconnect => Exit::Refused,
         // Found out before anything was changed.

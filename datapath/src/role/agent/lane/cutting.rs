@@ -1,29 +1,27 @@
 //! A lane's part in a cut: what the coordinator orders, done and reported.
 
+use std::time::{Duration, Instant};
+
 use super::Lane;
 use super::work::Work;
-use crate::limits;
 use crate::role::agent::order::{CutLabel, Order, Report};
 use crate::role::{Disk, DiskAction, DiskEvent, Error};
-use crate::track::ChunkSet;
 use crate::unit::{Epoch, Extent, to_usize};
 
 /// Why a freeze is too short for what is left.
 const REMAINDER: &str = "more changed than could be read in the freeze";
-/// The same for a disk whose changes are not known.
-const WRITTEN: &str = "the disk is compared by digests, and was written while it was compared";
 
 impl Lane {
     pub(super) async fn obey(&mut self, order: Order, work: &mut Work) -> Result<(), Error> {
         let cutting = matches!(self.state, Disk::Cutting | Disk::CuttingForGood);
         match order {
-            Order::Begin { last } => self.begin(last),
+            Order::Begin { last, budget } => self.begin(last, budget),
             Order::Round if cutting => {
-                self.round(work).await?;
-                self.end.tell(Report::Left { bytes: self.left_bytes() });
+                let bytes = self.send_round(work).await?;
+                self.end.tell(Report::Left { bytes });
             }
-            Order::Read if cutting => {
-                let report = self.read(work).await?;
+            Order::Read { until } if cutting => {
+                let report = self.read(until, work).await?;
                 self.end.tell(report);
             }
             Order::Check if cutting => {
@@ -49,20 +47,34 @@ impl Lane {
                 self.end.tell(Report::Resynchronizing);
                 return Err(Error::Ordered);
             }
-            Order::Round | Order::Read | Order::Check | Order::Close(_) => self.end.tell(Report::Declined),
+            Order::Round | Order::Read { .. } | Order::Check | Order::Close(_) => {
+                self.end.tell(Report::Declined)
+            }
         }
         Ok(())
     }
 
-    fn begin(&mut self, last: bool) {
-        let event = if last { DiskEvent::FinalCutBegun } else { DiskEvent::CutBegun };
-        if !self.happened(event).contains(&DiskAction::HoldChanges) {
+    fn begin(&mut self, last: bool, budget: Duration) {
+        if self.state == Disk::Protecting
+            && let Some(why) = self.unfit_for_cut(last, budget)
+        {
+            self.end.tell(Report::Unfit { why });
             return;
         }
-        if !self.is_exact() {
-            self.mark_all();
+        let event = if last { DiskEvent::FinalCutBegun } else { DiskEvent::CutBegun };
+        if self.happened(event).contains(&DiskAction::HoldChanges) {
+            self.end.tell(Report::Ready);
         }
-        self.end.tell(Report::Ready);
+    }
+
+    /// Sends what changed; how many bytes are then left. A disk whose changes are
+    /// not known sends nothing until it is frozen.
+    async fn send_round(&mut self, work: &mut Work) -> Result<u64, Error> {
+        if !self.changes.knows_changes() {
+            return Ok(0);
+        }
+        self.round(work).await?;
+        Ok(self.left_bytes())
     }
 
     /// The epoch before the open one: the final point.
@@ -72,14 +84,14 @@ impl Lane {
 
     /// Reads what is left while the machine is frozen. One that is frozen for good
     /// has time, so that what does not fit into memory is sent at once.
-    async fn read(&mut self, work: &mut Work) -> Result<Report, Error> {
+    async fn read(&mut self, until: Instant, work: &mut Work) -> Result<Report, Error> {
         if !self.changes.knows_changes() {
-            return self.pass_again(work).await;
+            return self.pass_frozen(until, work).await;
         }
         if self.state == Disk::CuttingForGood && work.pending.is_empty() {
             self.hurry(work).await?;
         }
-        self.read_remainder(work).await
+        self.read_remainder(until, work).await
     }
 
     /// A round for which a frozen machine waits.
@@ -92,12 +104,14 @@ impl Lane {
 
     /// Drains and reads while the machine is frozen. Sends nothing, takes no
     /// memory that was not there before.
-    async fn read_remainder(&mut self, work: &mut Work) -> Result<Report, Error> {
-        let mut chunks = std::mem::replace(&mut work.pending, ChunkSet::empty(self.doubtful.universe()));
-        self.drain(work.outbox.epoch(), &mut chunks)?;
-        work.held.insert_all(&chunks);
-        let fits = self.remainder.has_room(chunks.len());
-        let kept = fits && work.source.keep(&chunks, &mut self.remainder).await?.is_ok();
+    async fn read_remainder(&mut self, until: Instant, work: &mut Work) -> Result<Report, Error> {
+        std::mem::swap(&mut work.reading, &mut work.pending);
+        work.pending.clear();
+        self.drain(work.outbox.epoch(), &mut work.reading)?;
+        work.held.insert_all(&work.reading);
+        let fits = self.remainder.has_room(work.reading.len());
+        let kept = fits
+            && work.source.keep(&work.reading, until, &mut self.remainder, |_, _, _| true).await?.is_ok();
         Ok(if kept {
             Report::Read { bytes: self.remainder.bytes() }
         } else {
@@ -105,30 +119,17 @@ impl Lane {
         })
     }
 
-    /// Nobody knows what changed, so all of a frozen disk is passed once more, and
-    /// what differs is sent as it is found: in a final cut, which has the time,
-    /// and where the last pass was so short that a freeze has it, too.
-    async fn pass_again(&mut self, work: &mut Work) -> Result<Report, Error> {
-        if self.is_exact() {
-            return Ok(Report::Read { bytes: 0 });
-        }
-        let is_short = self.pass.as_ref().is_some_and(|pass| pass.took <= limits::CUT_READS_WITHIN / 2);
-        if self.state != Disk::CuttingForGood && !is_short {
-            return Ok(Report::TooMuch { why: WRITTEN });
-        }
-        self.mark_all();
-        self.hurry(work).await.map(|()| Report::Read { bytes: 0 })
-    }
-
     async fn close(&mut self, label: &CutLabel, work: &mut Work) -> Result<(), Error> {
         self.happened(DiskEvent::CutHeld);
         let size_bytes = self.disk.size_bytes();
         for (chunk, bytes) in self.remainder.chunks() {
             let extent: Extent = self.settings.protect.chunk.extent(chunk, size_bytes);
+            let bytes = &bytes[..to_usize(extent.length())];
             let digest = work.outbox.digest(bytes);
-            work.outbox
-                .push(&mut work.session, extent, Some((&bytes[..to_usize(extent.length())], digest)))
-                .await?;
+            if let Some(known) = &mut self.whole.known {
+                known.learn(chunk, &[digest]);
+            }
+            work.outbox.push(&mut work.session, extent, Some((bytes, digest))).await?;
         }
         self.remainder.clear();
         work.held.clear();
@@ -149,6 +150,10 @@ impl Lane {
             self.changes.give_back(&extents);
             work.held.clear();
             work.pending.clear();
+            work.reading.clear();
+            if !self.remainder.is_empty() {
+                self.whole.is_void();
+            }
             self.remainder.clear();
         }
         self.end.tell(Report::Voided);

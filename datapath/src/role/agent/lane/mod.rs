@@ -13,6 +13,7 @@
 //! ```
 
 mod cutting;
+mod whole;
 mod work;
 
 use std::sync::Arc;
@@ -20,12 +21,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::whole::Whole;
 use super::order::{LaneEnd, LaneHandle, Order, Report, ends};
 use super::remainder::Remainder;
 use super::reserve::Reserve;
 use super::session::{Session, Welcome};
 use super::status::{Count, LaneStatus, NewestPoint};
-use crate::disk::WriteMark;
+use super::target_digests::TargetDigests;
 use crate::error::{Remediable, Remedy};
 use crate::limits;
 use crate::pipeline::{Cancel, Compression, Load};
@@ -84,8 +86,6 @@ pub enum News<'a> {
 pub enum LaneEnding {
     /// It was told to.
     Stopped,
-    /// The target takes nothing more.
-    Fenced,
     /// The disk is another one, or of another size: it must be opened anew.
     Changed(Doubt),
 }
@@ -103,20 +103,15 @@ pub struct Lane {
     /// Chunks that the target may hold already: offered, not sent.
     doubtful: ChunkSet,
     remainder: Remainder,
-    /// The last time that the whole disk was passed, where changes are not known.
-    pass: Option<Pass>,
+    /// Passes over the whole disk, where changes are not known.
+    whole: Whole,
     /// Why its marks would not outlive this agent; told once.
     unsafe_marks: Option<String>,
     /// A doubt that marking everything does not make good.
     changed: Option<Doubt>,
+    /// The last error was that this is not the disk that it was.
+    is_other_disk: bool,
     observe: Box<dyn Fn(News<'_>) + Send>,
-}
-
-/// A pass over the whole disk of a source that does not know what changed.
-struct Pass {
-    /// What the disk had shown of its writes before the pass.
-    before: WriteMark,
-    took: Duration,
 }
 
 impl Lane {
@@ -131,6 +126,7 @@ impl Lane {
     ) -> (Self, LaneHandle) {
         let chunk = settings.protect.chunk;
         let state = status.state;
+        let known = TargetDigests::new(chunk, disk.size_bytes()).filter(|_| !changes.knows_changes());
         let (handle, end) = ends(&settings.protect.disk, disk.size_bytes(), !changes.knows_changes(), status);
         let lane = Self {
             remainder: Remainder::new(chunk, settings.reserve.clone()),
@@ -141,9 +137,10 @@ impl Lane {
             end,
             state,
             awaiting: None,
-            pass: None,
+            whole: Whole::new(known),
             unsafe_marks: None,
             changed: None,
+            is_other_disk: false,
             observe: Box::new(observe),
         };
         (lane, handle)
@@ -164,9 +161,6 @@ impl Lane {
             loop {
                 if let Some(doubt) = self.changed.take() {
                     return LaneEnding::Changed(doubt);
-                }
-                if self.state == Disk::Fenced {
-                    return LaneEnding::Fenced;
                 }
                 let ended = tokio::select! {
                     ended = self.connect_and_protect(&mut failures) => ended,
@@ -200,12 +194,13 @@ impl Lane {
         let chunk_bytes = u64::from(self.settings.protect.chunk.bytes());
         self.end.counters().add(Count::Repeated, under_way.len().saturating_mul(chunk_bytes));
         self.doubtful.insert_all(&under_way);
-        self.pass = None;
+        self.whole.forget();
     }
 
     /// What an error means for the disk.
     fn got(&mut self, error: &Error) {
         (self.observe)(News::Trouble(error));
+        self.is_other_disk = matches!(error, Error::Doubt { doubt, .. } if doubt.is_of_another_disk());
         let event = event_of(error);
         self.end.note(|status| {
             status.trouble = Some(error.to_string());
@@ -216,6 +211,12 @@ impl Lane {
             }
         });
         self.happened(event);
+    }
+
+    /// Whether marking everything is left to whoever lets the disk go on. Until
+    /// then the doubt stays with the marks, and every later agent finds it there.
+    fn leaves_marks(&self, event: DiskEvent) -> bool {
+        event == DiskEvent::Doubted && self.settings.on_doubt == OnDoubt::Stop && !self.is_other_disk
     }
 
     /// Asks the table what follows, and does all of it that needs no connection.
@@ -229,6 +230,7 @@ impl Lane {
                     self.remainder.clear();
                     self.recall();
                 }
+                DiskAction::MarkAll if self.leaves_marks(event) => {}
                 DiskAction::MarkAll => self.mark_all(),
                 DiskAction::OfferAll => self.doubtful = ChunkSet::full(self.doubtful.universe()),
                 DiskAction::TellLost => self.end.tell(Report::Lost),
@@ -247,8 +249,9 @@ impl Lane {
         let reason = self.end.note(|status| status.reason.clone());
         let text = match event {
             DiskEvent::FenceMade => {
-                "its target takes nothing more: it was finished, by an earlier agent or by another \
-                 machine with the same identity; the machine at home may be running"
+                "its target takes nothing more: an operator has fenced it, or it was finished, by an earlier agent \
+                 or by another machine with the same identity; the machine at home may be running. Where this one is \
+                 to go on, lift the fence there (`failback master-target unfence`): it then goes on by itself"
             }
             DiskEvent::ThawedEarly => "thawed before its final point was confirmed; that point is void",
             _ => reason.as_deref().unwrap_or("its target refuses it"),
@@ -260,6 +263,9 @@ impl Lane {
         let state = self.state;
         let reason = self.end.note(|status| {
             status.state = state;
+            if !state.is_connected() {
+                status.waiting = None;
+            }
             if !matches!(state, Disk::ResyncRequired(_) | Disk::Synchronizing(_) | Disk::Refused) {
                 status.reason = None;
             }
@@ -269,7 +275,7 @@ impl Lane {
     }
 
     fn mark_all(&mut self) {
-        self.pass = None;
+        self.whole.forget();
         self.changed = self.changes.mark_all().err();
     }
 
@@ -309,6 +315,7 @@ impl Lane {
                 Some(Order::Fence) if self.state == Disk::FinalPoint => {
                     self.happened(DiskEvent::FinalOnAll);
                 }
+                Some(Order::Fence) if self.state == Disk::Fenced => self.end.tell(Report::Fenced),
                 Some(Order::Void) => {
                     if self.state == Disk::FinalPoint {
                         self.happened(DiskEvent::ThawedEarly);
@@ -336,9 +343,15 @@ impl Lane {
             self.decline_for(limits::RECONNECT_AFTER_MAX).await;
             return Ok(());
         }
+        if self.state == Disk::Fenced {
+            self.decline_for(limits::RECONNECT_AFTER_MAX).await;
+            if self.state != Disk::Fenced {
+                return Ok(());
+            }
+        }
         let protect = self.greeting();
-        let counters = Arc::clone(self.end.counters());
-        let (session, protecting) = match Session::open(&self.settings.remote, &protect, counters).await? {
+        let known = Arc::clone(self.end.known());
+        let (session, protecting) = match Session::open(&self.settings.remote, &protect, known).await? {
             Welcome::Ready(ready) => *ready,
             Welcome::Fenced => {
                 self.fenced();
@@ -346,6 +359,11 @@ impl Lane {
             }
         };
         *failures = 0;
+        if self.state == Disk::Fenced {
+            // Somebody has lifted the fence: it goes on from where it was.
+            self.happened(DiskEvent::Released);
+        }
+        self.whole.forget();
         let mut work = self.work(session, &protecting)?;
         let is_anew = protecting.synchronize || self.has_lost_points(&protecting);
         let event = if is_anew { DiskEvent::WelcomedAnew } else { DiskEvent::Welcomed };
@@ -382,7 +400,8 @@ impl Lane {
             Some(reason) => Intent::Synchronize { reason: reason.name().to_owned() },
             None => Intent::Continue,
         };
-        Protect { intent, position: self.position(), ..self.settings.protect.clone() }
+        let is_fenced = self.state == Disk::Fenced;
+        Protect { intent, position: self.position(), is_fenced, ..self.settings.protect.clone() }
     }
 
     fn welcomed(&self, protecting: &Protecting) {
@@ -402,15 +421,10 @@ impl Lane {
     }
 
     fn fenced(&mut self) {
-        self.happened(DiskEvent::FenceMade);
-        self.end.tell(Report::Fenced);
-    }
-
-    /// Whether what was read last is what the disk holds, or what has changed
-    /// since is marked.
-    fn is_exact(&self) -> bool {
-        self.changes.knows_changes()
-            || self.pass.as_ref().is_some_and(|pass| self.disk.is_unwritten_since(&pass.before))
+        if self.state != Disk::Fenced {
+            self.happened(DiskEvent::FenceMade);
+            self.end.tell(Report::Fenced);
+        }
     }
 }
 

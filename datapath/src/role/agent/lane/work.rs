@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Lane, Pass};
+use super::Lane;
 use crate::delta::Shape;
 use crate::disk::RingDisk;
 use crate::role::agent::order::Report;
@@ -13,7 +13,7 @@ use crate::role::agent::round::Source;
 use crate::role::agent::session::Session;
 use crate::role::agent::status::NewestPoint;
 use crate::role::{Disk, DiskAction, DiskEvent, Error};
-use crate::track::ChunkSet;
+use crate::track::{ChunkSet, Doubt};
 use crate::unit::{DeltaNumber, Epoch};
 use crate::wire::{Point, Protecting};
 
@@ -27,6 +27,10 @@ pub(super) struct Work {
     pub(super) held: ChunkSet,
     /// Drained and not read yet.
     pub(super) pending: ChunkSet,
+    /// Being read while the machine is frozen.
+    pub(super) reading: ChunkSet,
+    /// All of them, where changes are not known.
+    pub(super) all: ChunkSet,
 }
 
 impl Lane {
@@ -37,7 +41,9 @@ impl Lane {
             return Err(Error::Unfit { peer: self.settings.remote.export().to_owned(), reason });
         }
         let shape = Shape { disk_bytes: self.disk.size_bytes(), chunk, algorithm: protecting.digest };
-        let none = ChunkSet::empty(self.doubtful.universe());
+        let chunks = self.doubtful.universe();
+        let none = ChunkSet::empty(chunks);
+        let all = if self.changes.knows_changes() { ChunkSet::empty(0) } else { ChunkSet::full(chunks) };
         let disk = RingDisk::new(Arc::clone(&self.disk));
         let counters = Arc::clone(self.end.counters());
         Ok(Work {
@@ -46,21 +52,27 @@ impl Lane {
             source: Source::new(disk, self.settings.load.clone(), chunk, counters)?,
             round_due: Instant::now(),
             held: none.clone(),
+            reading: none.clone(),
             pending: none,
+            all,
         })
     }
 
     /// One order, one answer, or one round.
     pub(super) async fn turn(&mut self, work: &mut Work) -> Result<(), Error> {
-        let sends = matches!(self.state, Disk::Protecting | Disk::AwaitingPoint | Disk::Synchronizing(_));
+        let sends = match self.state {
+            Disk::Protecting | Disk::Synchronizing(_) => true,
+            // A pass would have the point wait for it.
+            Disk::AwaitingPoint => self.changes.knows_changes(),
+            _ => false,
+        };
         tokio::select! {
             biased;
             Some(order) = self.end.orders.recv() => self.obey(order, work).await?,
             answered = work.session.wait() => answered?,
             () = tokio::time::sleep_until(work.round_due), if sends => {
-                work.round_due = Instant::now() + self.settings.cycle;
-                self.round(work).await?;
-                if self.state.reason().is_some() {
+                work.round_due = self.go_on(work).await?.into();
+                if self.state.reason().is_some() && self.is_passed() {
                     self.happened(DiskEvent::AllOffered);
                 }
             }
@@ -97,28 +109,30 @@ impl Lane {
     pub(super) fn drain(&mut self, epoch: Epoch, into: &mut ChunkSet) -> Result<(), Error> {
         loop {
             let drained = self.changes.drain(epoch.into(), u64::MAX, into);
-            let failed = |doubt| Error::Doubt { disk: self.settings.protect.disk.clone(), doubt };
-            if drained.map_err(failed)?.is_complete {
+            if drained.map_err(|doubt| self.doubted(doubt))?.is_complete {
                 return Ok(());
             }
         }
     }
 
-    /// Drains, reads and sends. A source that does not know what changed is
-    /// passed as a whole, unless nobody has written it since the last time.
-    pub(super) async fn round(&mut self, work: &mut Work) -> Result<(), Error> {
-        let knows_changes = self.changes.knows_changes();
-        if !knows_changes && self.is_exact() && self.state.reason().is_none() {
-            return Ok(());
+    pub(super) fn doubted(&self, doubt: Doubt) -> Error {
+        Error::Doubt { disk: self.settings.protect.disk.clone(), doubt }
+    }
+
+    /// Sends what is to be sent; gives when there may be more.
+    async fn go_on(&mut self, work: &mut Work) -> Result<std::time::Instant, Error> {
+        if !self.changes.knows_changes() {
+            return self.pass_on(work).await;
         }
-        let (before, begun) = (self.disk.write_mark(), Instant::now());
+        let due = std::time::Instant::now() + self.settings.cycle;
+        self.round(work).await.map(|()| due)
+    }
+
+    /// Drains, reads and sends.
+    pub(super) async fn round(&mut self, work: &mut Work) -> Result<(), Error> {
         let mut chunks = ChunkSet::empty(self.doubtful.universe());
         self.drain(work.outbox.epoch(), &mut chunks)?;
-        let doubtful = if knows_changes { &self.doubtful } else { &chunks };
-        work.source.send(&chunks, doubtful, &mut work.outbox, &mut work.session).await?;
-        if !knows_changes && chunks.len() == chunks.universe() {
-            self.pass = Some(Pass { before, took: begun.elapsed() });
-        }
+        work.source.send(&chunks, &self.doubtful, None, &mut work.outbox, &mut work.session).await?;
         for chunk in chunks.iter() {
             self.doubtful.remove(chunk);
         }
@@ -129,9 +143,6 @@ impl Lane {
 
     /// The bytes that are left for a cut.
     pub(super) fn left_bytes(&self) -> u64 {
-        if !self.changes.knows_changes() && self.is_exact() {
-            return 0;
-        }
         self.changes.dirty_chunks().saturating_mul(u64::from(self.settings.protect.chunk.bytes()))
     }
 }

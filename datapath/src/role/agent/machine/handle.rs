@@ -9,11 +9,12 @@ use crossbeam_channel as commands;
 use super::error::MachineError;
 use super::protected::Protected;
 use super::settings::MachineSettings;
+use super::source::How;
 use super::status::{CutStatus, DiskStatus, MachineStatus, Nature, worst_lag_ms};
 use crate::limits;
 use crate::role::Disk;
 use crate::role::agent::freezer::Standstill;
-use crate::role::agent::{Freezer, LaneHandle, LaneStatus, Traffic};
+use crate::role::agent::{LaneHandle, LaneStatus, Traffic};
 
 /// What is asked of a machine, each with a place for the answer.
 pub(super) enum Command {
@@ -48,6 +49,22 @@ struct ShownDisk {
 impl ShownDisk {
     fn state(&self) -> Disk {
         self.handle.as_ref().map_or(self.last.state, |handle| handle.state())
+    }
+
+    fn status(&self) -> LaneStatus {
+        self.handle.as_ref().map_or_else(|| self.last.clone(), |handle| handle.status())
+    }
+
+    /// Whether it may soon be ready for a cut, and is not yet.
+    fn is_on_its_way(&self) -> bool {
+        match self.state() {
+            Disk::Protecting => {
+                self.nature.tracking == How::Digest
+                    && self.status().passes.is_none_or(|passes| passes.took_ms.is_none())
+            }
+            Disk::Fenced | Disk::Refused | Disk::Relocated => false,
+            _ => true,
+        }
     }
 }
 
@@ -88,11 +105,7 @@ impl MachineHandle {
     #[must_use]
     pub fn status(&self) -> MachineStatus {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = |disk: &ShownDisk| {
-            let status = disk.handle.as_ref().map_or_else(|| disk.last.clone(), |handle| handle.status());
-            disk.nature.with(status)
-        };
-        let disks: Vec<DiskStatus> = shown.disks.iter().map(status).collect();
+        let disks: Vec<DiskStatus> = shown.disks.iter().map(|disk| disk.nature.with(disk.status())).collect();
         MachineStatus {
             machine: shown.machine.clone(),
             master_target: shown.master_target.clone(),
@@ -113,8 +126,8 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::NotNow`] where a disk is not ready.
     pub fn cut(&self, app: bool, name: &str) -> Result<CutStatus, MachineError> {
-        self.wait_until_ready();
-        self.ask(|answer| Command::Cut { app, name: name.to_owned(), answer })
+        self.wait_until_ready(false);
+        self.ask(limits::CUT_ANSWERED_WITHIN, |answer| Command::Cut { app, name: name.to_owned(), answer })
     }
 
     /// Makes the last point, after which the machine stays frozen, or is off.
@@ -122,8 +135,8 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::NotNow`] where a disk is not ready.
     pub fn finish(&self, power_off: bool) -> Result<CutStatus, MachineError> {
-        self.wait_until_ready();
-        self.ask(|answer| Command::Finish { power_off, answer })
+        self.wait_until_ready(true);
+        self.ask(limits::CUT_ANSWERED_WITHIN, |answer| Command::Finish { power_off, answer })
     }
 
     /// Thaws the machine, whatever froze it. Works while a cut is being made, too.
@@ -131,7 +144,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::NotNow`] where nothing is frozen.
     pub fn thaw(&self) -> Result<Thaw, MachineError> {
-        if !self.freezer.clone().thaw() {
+        if !self.freezer.end().map_err(|silent| not_now(silent.to_string()))? {
             return Err(not_now("nothing is frozen by this agent"));
         }
         let is_fenced = |disk: &ShownDisk| matches!(disk.state(), Disk::Fencing | Disk::Fenced);
@@ -145,7 +158,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::Unknown`].
     pub fn resync(&self, disk: &str) -> Result<(), MachineError> {
-        self.ask(|answer| Command::Resync { disk: disk.to_owned(), answer })
+        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Resync { disk: disk.to_owned(), answer })
     }
 
     /// Takes away what is kept of a disk that is protected no more.
@@ -153,7 +166,7 @@ impl MachineHandle {
     /// # Errors
     /// [`MachineError::InUse`], [`MachineError::Unknown`].
     pub fn remove(&self, disk: &str) -> Result<(), MachineError> {
-        self.ask(|answer| Command::Remove { disk: disk.to_owned(), answer })
+        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Remove { disk: disk.to_owned(), answer })
     }
 
     /// Goes on with other settings: disks come and go, the others do not notice.
@@ -164,33 +177,47 @@ impl MachineHandle {
     /// where a disk cannot be taken up, the others go on, and there is no cut
     /// without it until it is, or is no longer asked for.
     pub fn reload(&self, settings: MachineSettings) -> Result<Vec<String>, MachineError> {
-        self.ask(|answer| Command::Reload { settings: Box::new(settings), answer })
+        self.ask(limits::ORDER_ANSWERED_WITHIN, |answer| Command::Reload {
+            settings: Box::new(settings),
+            answer,
+        })
     }
 
-    /// Waits for disks that are on their way to be ready, but not for long.
-    fn wait_until_ready(&self) {
+    /// Waits for disks that are on their way to be ready, but not for long, and
+    /// not for those that a cut can do without.
+    fn wait_until_ready(&self, is_final: bool) {
         let until = Instant::now() + READY_WITHIN;
         while Instant::now() < until {
             let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-            let states: Vec<Disk> = shown.disks.iter().map(ShownDisk::state).collect();
+            let has_tracked = shown.disks.iter().any(|disk| disk.nature.tracking == How::Ebpf);
+            let is_needed = |disk: &&ShownDisk| is_final || !has_tracked || disk.nature.tracking == How::Ebpf;
+            let waits = shown.disks.iter().filter(is_needed).any(ShownDisk::is_on_its_way);
             drop(shown);
-            let waits = |state: &Disk| {
-                !matches!(state, Disk::Protecting | Disk::Fenced | Disk::Refused | Disk::Relocated)
-            };
-            if !states.iter().any(waits) {
+            if !waits {
                 return;
             }
             thread::sleep(LOOKS_EVERY);
         }
     }
 
-    fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, MachineError> {
+    fn ask<T>(
+        &self,
+        within: Duration,
+        command: impl FnOnce(Answer<T>) -> Command,
+    ) -> Result<T, MachineError> {
         let (answer, answered) = commands::bounded(1);
         self.commands
             .send_timeout(command(answer), TAKES_WITHIN)
             .map_err(|_| not_now("the agent is busy with a cut, or ends: try again later"))?;
-        // A cut takes as long as it takes; an agent that ends drops the answer.
-        answered.recv().unwrap_or_else(|_| Err(not_now("the agent has ended before it answered")))
+        answered.recv_timeout(within).unwrap_or_else(|error| {
+            Err(not_now(match error {
+                commands::RecvTimeoutError::Timeout => {
+                    "the agent has not answered, because a filesystem, a hook or a target hangs: see `agent status` \
+                     and the kernel's log; it may be done all the same"
+                }
+                commands::RecvTimeoutError::Disconnected => "the agent has ended before it answered",
+            }))
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The agent of a machine, as it runs: its lanes, its cuts, what it keeps.
 //!
 //! In: settings, the clock, what people ask. Out: events, a status. Invariants:
-//! nothing is written to a disk while something is frozen; a disk is in a cut
-//! with all others or not at all; on a machine that the agent does not belong to,
+//! nothing is written to a disk while something is frozen; a disk that is tracked
+//! is in a cut with all others like it or not at all; on a machine that the agent does not belong to,
 //! nothing is tracked and nothing is sent. Never: prints, reads a configuration.
 //! Limits: `limits::REMAINDER_BYTES_MAX`, `limits::POINT_WITHIN`.
 //!
@@ -19,6 +19,7 @@ mod handle;
 mod mounted;
 mod policy;
 mod protected;
+mod ready;
 mod reload;
 mod settings;
 mod source;
@@ -46,12 +47,13 @@ use self::handle::{Command, SharedShown, Shown, not_now};
 use self::policy::{Due, Policy};
 use self::protected::{Common, Protected};
 use self::stored::{Stands, StateFolder};
-use super::freezer::{FreezerSettings, Standstill};
+use super::freezer::{FreezerSettings, Silent, Standstill};
 use super::{CutPlan, Freezer, LaneEnding, LaneHandle, LaneStatus, Order, Outcome, Reserve, cut_machine};
 use crate::limits;
 use crate::pipeline::{Cancel, Load};
 use crate::quiesce::{self, Occasion};
 use crate::role::{Disk, Reason};
+use crate::sys;
 use crate::telemetry::Notice;
 
 /// The agent of a machine.
@@ -87,7 +89,7 @@ impl Machine {
         let freezer = thawed_freezer(&settings, &*observe)?;
         let bound = Bound::find(&folder, &settings)?;
         let reserve = Reserve::new(settings.remainder_bytes);
-        if !reserve.is_locked() {
+        if !sys::lock_process() && !reserve.is_locked() {
             let text = "the memory for what is read while the machine is frozen is not locked \
                         (RLIMIT_MEMLOCK): a freeze under memory pressure may take its whole budget";
             observe(Event::Notice(Notice::new("unlocked-memory", text.to_owned())));
@@ -202,8 +204,9 @@ impl Machine {
 
     /// Starts lanes anew that have ended, notices a thaw, keeps what is to be kept.
     fn look_after(&mut self) {
+        // One that does not answer may hold it still.
         if let Some(name) = &self.held
-            && !self.freezer.holds()
+            && matches!(self.freezer.look(), Ok(false) | Err(Silent::Gone))
         {
             let occasion = self.occasion("final", name);
             self.held = None;
@@ -234,15 +237,16 @@ impl Machine {
 
     /// Whether its lane has ended or begun.
     fn look_after_disk(&mut self, index: usize) -> bool {
+        let is_needed = self.is_needed(&self.disks[index], false);
         let disk = &mut self.disks[index];
         let status = disk.lane_status();
-        if status.state.reason().is_some() || status.newest.is_none() {
+        if is_needed && (status.state.reason().is_some() || status.newest.is_none()) {
             self.policy.is_comparing();
         }
         if let Some(ended) = disk.ended() {
             let now = Instant::now();
             match ended {
-                Ok(LaneEnding::Stopped | LaneEnding::Fenced) => {}
+                Ok(LaneEnding::Stopped) => {}
                 Ok(LaneEnding::Changed(doubt)) => {
                     disk.waits(now + limits::RECONNECT_AFTER, doubt.to_string());
                 }
@@ -270,7 +274,7 @@ impl Machine {
         if self.held.is_some() || self.bound.relocated().is_some() {
             return;
         }
-        let unready = self.unready();
+        let unready = self.unready(false);
         match self.policy.due(Instant::now(), unready.is_none()) {
             None => {}
             Some(Due::Missed) if self.is_fenced() => {}
@@ -284,49 +288,17 @@ impl Machine {
         }
     }
 
-    /// Why no cut can be made now.
-    fn unready(&self) -> Option<String> {
-        if self.disks.is_empty() {
-            return Some("no disk is protected".to_owned());
-        }
-        // One that a reload could not take up: a point without it is none of the machine.
-        let is_here = |name: &String| self.disks.iter().any(|disk| disk.settings.name == *name);
-        if let Some(missing) = self.common.settings.disks.iter().find(|wanted| !is_here(&wanted.name)) {
-            return Some(format!(
-                "disk {} could not be taken up; `failback agent reload` tries again",
-                missing.name
-            ));
-        }
-        let disk = self.disks.iter().find(|disk| disk.state() != Disk::Protecting)?;
-        let status = disk.lane_status();
-        let more = status.reason.or(status.trouble).map(|more| format!(" ({more})")).unwrap_or_default();
-        Some(format!("disk {} is {}{more}", disk.settings.name, status.state.name()))
-    }
-
-    fn is_fenced(&self) -> bool {
-        self.disks.iter().all(|disk| disk.state() == Disk::Fenced)
-    }
-
-    fn check_ready(&self) -> Result<(), MachineError> {
-        if let Some(text) = self.bound.relocated() {
-            return Err(not_now(text));
-        }
-        if self.held.is_some() || (self.is_fenced() && !self.disks.is_empty()) {
-            return Err(not_now("the machine has made its final point; `thaw` it, then `resync` its disks"));
-        }
-        self.unready().map_or(Ok(()), |reason| Err(not_now(reason)))
-    }
-
     fn cut_on_demand(&mut self, app: bool, name: &str) -> Result<CutStatus, MachineError> {
         if name.len() > limits::POINT_NAME_MAX || name.contains(char::is_control) {
             return Err(MachineError::Name { name: name.to_owned() });
         }
-        self.check_ready()?;
+        self.check_ready(false)?;
         Ok(self.cut(app, name, None))
     }
 
     fn finish(&mut self, power_off: bool) -> Result<CutStatus, MachineError> {
-        self.check_ready()?;
+        self.check_ready(true)?;
+        self.tell_passes()?;
         let status = self.cut(true, FINAL, Some(power_off));
         if self.freezer.holds() {
             self.held = Some(FINAL.to_owned());
@@ -340,7 +312,7 @@ impl Machine {
     fn cut(&mut self, app: bool, name: &str, last: Option<bool>) -> CutStatus {
         // Afterwards nothing can be kept for as long as the machine is frozen.
         self.keep();
-        let lanes: Vec<Arc<LaneHandle>> = self.disks.iter().filter_map(Protected::handle).cloned().collect();
+        let (lanes, left_out) = self.fit_for_cut(last.is_some());
         let lanes: Vec<&LaneHandle> = lanes.iter().map(AsRef::as_ref).collect();
         let settings = &self.common.settings;
         let has_hooks = settings.hooks.pre.is_some() || last.is_none();
@@ -352,7 +324,10 @@ impl Machine {
             budget: settings.freeze_budget,
             remainder_bytes: self.common.reserve.bytes(),
         };
-        let outcome = cut_machine(&lanes, &mut self.freezer.clone(), plan);
+        let mut outcome = cut_machine(&lanes, &mut self.freezer.clone(), plan);
+        if let Outcome::Made { left_out: others, .. } = &mut outcome {
+            others.extend(left_out);
+        }
         self.policy.was_cut(Instant::now());
         self.note(&outcome)
     }

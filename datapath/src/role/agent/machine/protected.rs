@@ -246,6 +246,7 @@ fn run(
         digest: DigestAlgorithm::Xxh3,
         position: None,
         intent: Intent::Continue,
+        is_fenced: false,
     };
     let lane = LaneSettings {
         remote: machine.remote.clone(),

@@ -10,7 +10,7 @@ use super::error::MachineError;
 use super::settings::Tracking;
 use crate::disk::storage::{DeviceNumber, Host};
 use crate::telemetry::Notice;
-use crate::track::{ChangeSource, Device, DigestOnly, Doubt, Error, Geometry, Place, Tracker};
+use crate::track::{ChangeSource, Device, DigestOnly, Error, Geometry, Place, Tracker};
 
 /// How the changes of a disk are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,9 +99,7 @@ impl Wanted<'_> {
             return Some("it was tracked by chunks of another size".to_owned());
         }
         match tracker.check() {
-            Err(doubt @ (Doubt::Resized { .. } | Doubt::Replaced { .. } | Doubt::Gone { .. })) => {
-                Some(doubt.to_string())
-            }
+            Err(doubt) if doubt.is_of_another_disk() => Some(doubt.to_string()),
             _ => None,
         }
     }

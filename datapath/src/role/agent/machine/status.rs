@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::source::How;
-use crate::role::agent::{LaneStatus, NewestPoint, Outcome, Traffic, kind_name};
+use crate::role::agent::{LaneStatus, LeftOut, NewestPoint, Outcome, Passes, Traffic, kind_name};
 use crate::unit::{Chain, Epoch};
 use crate::wire::{Position, Progress};
 
@@ -57,10 +57,14 @@ pub struct DiskStatus {
     pub reason: Option<String>,
     /// What went wrong last and is being got over.
     pub trouble: Option<String>,
+    /// What the target waits for, while it takes nothing in.
+    pub waiting: Option<String>,
     /// Bytes that are marked.
     pub dirty_bytes: u64,
     /// Bytes that are under way, and in no point yet.
     pub in_transit_bytes: u64,
+    /// How the whole disk is passed, where its changes are not known.
+    pub passes: Option<Passes>,
     /// How far a synchronization is.
     pub progress: Option<Progress>,
     /// Where the target stood when it was last heard of.
@@ -100,6 +104,8 @@ pub struct CutStatus {
     pub void: bool,
     /// For each disk the epoch that is the point.
     pub points: Vec<DiskPoint>,
+    /// Disks without tracking that it had to do without.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// The part of a disk in a point of its machine.
@@ -118,19 +124,22 @@ impl CutStatus {
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Made { label, points, remainder_bytes, downgraded, finished, took, void } => Self {
-                made: true,
-                kind: Some(kind_name(label.kind)),
-                name: label.name.clone(),
-                cut_unix_ms: label.cut_unix_ms,
-                freeze_ms: Some(label.freeze_ms),
-                remainder_bytes: Some(*remainder_bytes),
-                reason: downgraded.clone(),
-                finished: *finished,
-                downtime_ms: finished.then(|| milliseconds(*took)),
-                void: *void,
-                points: points.iter().map(DiskPoint::of).collect(),
-            },
+            Outcome::Made { label, points, remainder_bytes, downgraded, finished, took, void, left_out } => {
+                Self {
+                    made: true,
+                    kind: Some(kind_name(label.kind)),
+                    name: label.name.clone(),
+                    cut_unix_ms: label.cut_unix_ms,
+                    freeze_ms: Some(label.freeze_ms),
+                    remainder_bytes: Some(*remainder_bytes),
+                    reason: downgraded.clone(),
+                    finished: *finished,
+                    downtime_ms: finished.then(|| milliseconds(*took)),
+                    void: *void,
+                    points: points.iter().map(DiskPoint::of).collect(),
+                    left_out: left_out.clone(),
+                }
+            }
             Outcome::Skipped { reason, void } => Self {
                 made: false,
                 kind: None,
@@ -143,6 +152,7 @@ impl CutStatus {
                 downtime_ms: None,
                 void: *void,
                 points: Vec::new(),
+                left_out: Vec::new(),
             },
         }
     }
@@ -176,8 +186,10 @@ impl Nature {
             compared_for: status.state.reason().map(crate::role::Reason::name),
             reason: status.reason,
             trouble: status.trouble,
+            waiting: status.waiting,
             dirty_bytes: status.dirty_bytes,
             in_transit_bytes: status.in_transit_bytes,
+            passes: status.passes,
             progress: status.progress,
             position: status.position,
             lag_ms: status.newest.and_then(lag_ms),
