@@ -21,6 +21,7 @@ mod fixture;
 mod house;
 mod network;
 mod protection;
+mod protection_bench;
 mod quiesce;
 mod replica;
 mod sync;

@@ -2,7 +2,6 @@
 //! been missed is doubted, and nothing else is.
 
 mod adoption;
-mod cost;
 mod doubts;
 mod followed;
 mod noise;

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Any.
 pub fn measure(options: &Freeze, scratch: &Scratch, failback: &Path) -> Result<Report, Error> {
     // Tables with their indexes, the write-ahead log, and room for both to grow.
-    let size_bytes = (1024 + u64::from(options.scale) * 30) * MIB;
+    let size_bytes = (512 + u64::from(options.scale) * 60) * MIB;
     let source = LoopDevice::make(scratch, "source.img", size_bytes)?;
     let target = LoopDevice::make(scratch, "target.img", size_bytes)?;
     let filesystem = Filesystem::make(scratch, &source, size_bytes, "mounted")?;

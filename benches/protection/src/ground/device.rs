@@ -32,7 +32,9 @@ impl LoopDevice {
         image::create_raw(&file, size_bytes)?;
         let path = attach::attach(&file, Options { direct_io: true, ..Options::default() })?.device;
         let hold = File::open(&path).map_err(Error::at("open", &path));
-        scratch.run(Command::new("losetup").arg("--detach").arg(&path))?;
+        // Whoever interrupts waits for this.
+        let released = Command::new("losetup").arg("--detach").arg(&path).output();
+        released.map_err(Error::at("start", "losetup"))?;
         let device = Self { path, size_bytes, _hold: hold? };
         super::fio::fill(scratch, &device)?;
         Ok(device)

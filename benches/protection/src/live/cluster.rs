@@ -19,7 +19,7 @@ const START_WITHIN: Duration = Duration::from_secs(90);
 const SETTINGS: &str = "
 listen_addresses = ''
 dynamic_shared_memory_type = mmap
-max_wal_size = 512MB
+max_wal_size = 256MB
 ";
 
 /// A running cluster.
