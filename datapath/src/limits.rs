@@ -140,6 +140,12 @@ pub const LOOKUP_CHUNKS_MAX: u64 = 1024;
 /// A point's name in bytes: a line on a screen.
 pub const POINT_NAME_MAX: usize = 256;
 
+/// When a point was cut, in milliseconds of Unix time by the source's clock: the
+/// last second of the year 9999, behind which dates have no common way to be
+/// written. A clock that stands in 1970 has lost its battery, and is no reason to
+/// leave its machine without points.
+pub const CUT_UNIX_MS_MAX: u64 = 253_402_300_799_999;
+
 /// Points that are pinned at once in one journal.
 pub const PINS_MAX: usize = 1024;
 
@@ -149,6 +155,11 @@ pub const PAIR_BYTES_MAX: u64 = 64 << 10;
 /// By how much the wall clock may drift from the monotonic one between two
 /// looks before expiry by age is paused: more than time synchronization slews.
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
+
+/// A host whose wall clock nobody vouches for may have been off for this long
+/// before expiry by age is paused: a large server takes minutes to start, and
+/// points that go a quarter of an hour too early are not missed.
+pub const HOST_OFF_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Plain bytes of a delta: large enough that its header, its flush at the target
 /// and a round trip cost little, small enough that a lane holds several.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use failback_datapath::delta::{Opened, Place};
 use failback_datapath::error::{Remediable, Remedy};
-use failback_datapath::journal::{Clock, Pair, PairState, PointKind, RetentionPolicy};
+use failback_datapath::journal::{Pair, PairState, PointKind, RetentionPolicy};
 use failback_datapath::landing::replica::{Cut, Error, OnForeignWrites, Replica};
 use failback_datapath::unit::{Chain, DeltaNumber, Epoch, Extent, Generation};
 
@@ -311,8 +311,7 @@ fn a_fenced_pair_lands_nothing_and_keeps_every_point() {
         bench.refuses(&[refused], Remedy::Refused).await;
         bench.replica.rewind(Epoch(1)).await.unwrap();
         let strict = RetentionPolicy { keep_seconds: 0, ..RetentionPolicy::default() };
-        let late = Clock { wall_unix_ms: u64::MAX / 2, running_ms: u64::MAX / 2 };
-        assert!(bench.replica.expire(&strict, late).await.unwrap().points.is_empty());
+        assert!(bench.replica.expire(&strict, Ok(u64::MAX / 2)).await.unwrap().points.is_empty());
         assert!(bench.world.borrow().disk() == first);
         assert!(bench.replica.rewind(Epoch(77)).await.is_err());
         bench.replica.rewind(second.0).await.unwrap();
@@ -386,6 +385,26 @@ fn a_rewind_without_room_changes_nothing() {
         bench.replica.rewind(Epoch(1)).await.unwrap();
         let point = read_point(&bench.replica, Epoch(1)).await.unwrap();
         assert!(bench.world.borrow().disk() == point);
+    });
+}
+
+#[test]
+fn a_rewind_keeps_its_room_whoever_fills_the_volume_meanwhile() {
+    run(async {
+        let mut bench = Bench::protected().await;
+        let first = bench.content.clone();
+        let deltas = [bench.delta(&(0..40).collect::<Vec<_>>())];
+        bench.replica.land(&deltas).await.unwrap();
+        bench.cut().await.unwrap();
+        bench.replica.fence().await.unwrap();
+        let world = Rc::clone(&bench.world);
+        bench.replica.watch_restoration(move |_, _| {
+            let mut world = world.borrow_mut();
+            world.capacity = world.used_bytes();
+        });
+        bench.replica.rewind(Epoch(1)).await.unwrap();
+        assert!(bench.world.borrow().disk() == first);
+        assert!(!bench.world.borrow().names.keys().any(|name| name.starts_with("reserve-")));
     });
 }
 

@@ -65,6 +65,7 @@ pub fn pair() -> Pair {
         generation: Generation { incarnation: 7, number: 1 },
         machine: "web".to_owned(),
         machine_identity: String::new(),
+        machine_key: String::new(),
         disk: "sda".to_owned(),
         target_identity: "simulated".to_owned(),
         target_path: "/dev/simulated".to_owned(),

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::ends::Ends;
 use super::rig::{Filesystem, Rig, Setup, able};
-use super::volume::{eventually, fill};
+use super::volume::{alarm, eventually, fill};
 use crate::fixture::{Need, Random, Scratch, binary, need, supervised};
 
 const DISK_BYTES: u64 = 10 << 20;
@@ -67,8 +67,42 @@ fn a_wall_clock_that_jumps_expires_nothing() {
             rig.cut(names.last().expect("it was pushed"), &[]);
         }
     }
-    let left: Vec<String> = rig.points("data").into_iter().map(|point| point.name).collect();
-    assert!(left.iter().filter(|name| !name.is_empty()).eq(names.iter()), "{left:?}, not {names:?}");
+    assert_eq!(named_points(&rig), names);
+    ends.finish(&rig);
+}
+
+/// The names of those points that have one.
+fn named_points(rig: &Rig) -> Vec<String> {
+    rig.points("data").into_iter().map(|point| point.name).filter(|name| !name.is_empty()).collect()
+}
+
+/// The clock is thirty hours ahead, and the master target is started again and
+/// again: no process of it takes that clock for the right one, until somebody says so.
+#[test]
+fn a_wall_clock_that_is_ahead_expires_nothing_however_often_it_is_met() {
+    let Some((rig, clock)) = rig(Setup::default()) else { return };
+    let mut random = Random::new();
+    let start = || rig.start_target_as(|command| clock.show_to(command));
+    let target = start();
+    let mut ends = Ends::of(rig.start_agent(), target);
+    rig.wait_for_points();
+    let mut names = Vec::new();
+    for (hours, name) in [(0, "a"), (0, "b"), (30, "c"), (30, "d"), (31, "e")] {
+        clock.jump(hours);
+        ends.next_target(start);
+        fill(rig.disks[0].source.path(), random.below(64) << 12, 4096, &mut random);
+        rig.cut(name, &[]);
+        names.push(name);
+    }
+    let told = alarm(&rig);
+    assert!(told.contains("accept-clock"), "{told}");
+    assert_eq!(named_points(&rig), names);
+    rig.master_target(&["accept-clock"]).expect_success();
+    ends.next_target(start);
+    rig.cut("f", &[]);
+    eventually("they are too old by the clock that was accepted", || {
+        named_points(&rig) == ["c", "d", "e", "f"]
+    });
     ends.finish(&rig);
 }
 

@@ -47,8 +47,13 @@ impl Ends {
 
     /// The same for the master target.
     pub fn kill_target(&mut self, rig: &Rig) {
+        self.next_target(|| rig.start_target());
+    }
+
+    /// The same, started in another way.
+    pub fn next_target(&mut self, start: impl FnOnce() -> Running) {
         self.target.take().expect("it runs").kill();
-        self.target = Some(rig.start_target());
+        self.target = Some(start());
     }
 
     /// Ends the master target in order.

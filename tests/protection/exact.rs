@@ -178,3 +178,20 @@ fn a_window_of_a_listed_point_is_its_freeze() {
     let window = Window { from_ns: 1_000_000_000, to_ns: 1_022_000_000 };
     assert_eq!(Listed::new(&point).window, window);
 }
+
+/// By digests that stand against whoever chooses the blocks.
+#[test]
+fn a_disk_is_compared_by_blake3_where_that_is_asked_for() {
+    let Some(()) = able(&[]) else { return };
+    let setup = Setup { machine: "digest = \"blake3\"\n", tracking: "digest", ..Setup::default() };
+    let rig = Rig::new(&[("data", 10 * MIB)], setup);
+    let ends = Ends::start(&rig);
+    rig.wait_for_points();
+    let pair = fs::read(rig.retention().join("web/data/pair")).expect("it is there");
+    assert!(String::from_utf8_lossy(&pair).to_lowercase().contains("\"blake3\""));
+    let source = fs::OpenOptions::new().write(true).open(rig.disk("data").source.path());
+    let source = source.expect("it is there");
+    source.write_all_at(&[7; 8192], MIB).and_then(|()| source.sync_all()).expect("it can be written");
+    rig.cut("written", &[]);
+    ends.finish(&rig);
+}

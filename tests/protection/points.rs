@@ -21,6 +21,7 @@ fn pair() -> Pair {
         generation: GENERATION,
         machine: "web-1".to_owned(),
         machine_identity: String::new(),
+        machine_key: String::new(),
         disk: "root".to_owned(),
         target_identity: "loop".to_owned(),
         target_path: "/dev/loop9".to_owned(),
@@ -37,6 +38,10 @@ fn pair() -> Pair {
 
 /// A journal with two points, the second one by name.
 fn make_journal(folder: &Path) {
+    make_journal_cut_at(folder, CUT_UNIX_MS);
+}
+
+fn make_journal_cut_at(folder: &Path, cut_unix_ms: u64) {
     let made = ring::run(async {
         let directory = Directory::open(folder, "a test").expect("a directory");
         let mut journal = Journal::create(directory, pair()).await.expect("a journal");
@@ -47,7 +52,7 @@ fn make_journal(folder: &Path) {
                 kind,
                 name: name.to_owned(),
                 machine_cut: None,
-                cut_unix_ms: CUT_UNIX_MS,
+                cut_unix_ms,
                 closed_unix_ms: CUT_UNIX_MS + 20,
                 freeze_ms: 12,
                 deltas: DeltaNumber(0),
@@ -87,4 +92,16 @@ fn points_are_listed_and_shown_without_the_journals_lock() {
     assert!(unknown.stderr.contains("no such point"), "{unknown}");
     let unknown = failback(&["points", "list", "web-2/root", "--retention", place]).expect_code(3);
     assert!(unknown.stderr.contains("there is web-1/root"), "{unknown}");
+}
+
+#[test]
+fn a_point_of_no_date_is_listed_all_the_same() {
+    let scratch = Scratch::new();
+    let retention = scratch.folder("retention");
+    make_journal_cut_at(&retention.join("web-1/root"), u64::MAX);
+    let place = ["--retention", retention.to_str().expect("a path")];
+    for command in [&["points", "list", "web-1/root"][..], &["points", "show", "web-1/root", "2"]] {
+        let listed = failback(&[command, &place].concat()).expect_success();
+        assert!(listed.stdout.contains(&u64::MAX.to_string()), "{listed}");
+    }
 }

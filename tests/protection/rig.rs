@@ -47,6 +47,8 @@ pub struct Setup {
     pub untracked: &'static [&'static str],
     /// What follows `[limits]`.
     pub limits: &'static str,
+    /// More lines of the machine's settings.
+    pub machine: &'static str,
     /// What follows `[keep]`.
     pub keep: &'static str,
     /// What the agent's settings end with.
@@ -63,6 +65,7 @@ impl Default for Setup {
             freeze_budget: "5s",
             untracked: &[],
             limits: "",
+            machine: "",
             keep: "",
             more: "",
         }
@@ -170,8 +173,8 @@ impl Rig {
         let mut text = format!(
             "state = \"{root}/machine\"\ncontrol = \"{root}/machine.sock\"\nrun = \"{root}/run\"\n\
              pins = \"{root}/bpf\"\nname = \"web\"\nmaster-target = \"{}\"\n\
-             token-file = \"{root}/token\"\n",
-            self.reached_at
+             {}token-file = \"{root}/token\"\n",
+            self.reached_at, setup.machine
         );
         for disk in &self.disks {
             let (name, device) = (&disk.name, disk.source.path().display());

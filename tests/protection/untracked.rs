@@ -32,7 +32,9 @@ const SLOW: Setup = Setup {
     freeze_budget: "5s",
     untracked: &["bulk"],
     limits: "read-rate = \"3MiB\"",
+    machine: "",
     keep: "",
+    more: "",
 };
 
 fn state_of(status: &Value, name: &str) -> String {

@@ -50,6 +50,7 @@ fn pair(device: &Path) -> Pair {
         generation: Generation { incarnation: 7, number: 1 },
         machine: "web".to_owned(),
         machine_identity: String::new(),
+        machine_key: String::new(),
         disk: "sda".to_owned(),
         target_identity: "loop".to_owned(),
         target_path: device.display().to_string(),

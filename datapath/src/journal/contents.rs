@@ -5,7 +5,7 @@ use super::log::{Segments, segment_name, segment_number};
 use super::open_epoch::RUN_PREFIX;
 use super::record::LogPosition;
 use super::shelf::{Shelf, UNFINISHED};
-use super::{Error, Pair, Volume, VolumeFile, pair};
+use super::{Error, Pair, PairState, Volume, VolumeFile, pair, reserve};
 use crate::limits;
 use crate::unit::{to_u64, to_usize};
 
@@ -25,9 +25,15 @@ impl<V: Volume> Contents<V> {
         let identity = Identity { seed: pair.seed(), incarnation: pair.generation.incarnation };
         let files = Files::new(volume, identity);
         let shelf = Shelf::open(&files, &names).await?;
-        let leftovers =
-            names.iter().filter(|name| name.ends_with(UNFINISHED) || name.starts_with(RUN_PREFIX));
-        let leftovers = leftovers.cloned().collect();
+        let is_rewinding = matches!(pair.state, PairState::Rewinding { .. });
+        if is_rewinding {
+            files.adopt(&names, u64::from(pair.segment_bytes))?;
+        }
+        let is_left = |name: &&String| {
+            let is_aside = reserve::is_piece(name) && !is_rewinding;
+            is_aside || name.ends_with(UNFINISHED) || name.starts_with(RUN_PREFIX)
+        };
+        let leftovers = names.iter().filter(is_left).cloned().collect();
         let mut contents = Self { files, pair, shelf, segments: Segments::new(), leftovers };
         contents.find_segments(&names)?;
         Ok(contents)

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use lru::LruCache;
 
 use super::record::BLOCK;
+use super::reserve::Reserve;
 use super::{Error, Volume, VolumeFile};
 use crate::limits;
 use crate::sys::{Arena, Buffer};
@@ -47,6 +48,7 @@ pub(super) struct Files<V: Volume> {
     pages: RefCell<LruCache<PageKey, Page>>,
     buffers: RefCell<Vec<Buffer>>,
     tables: Cell<u64>,
+    pub reserve: Reserve,
 }
 
 const fn at_least_one(count: usize) -> NonZeroUsize {
@@ -65,6 +67,7 @@ impl<V: Volume> Files<V> {
             pages: RefCell::new(LruCache::new(at_least_one(limits::JOURNAL_PAGES_CACHED))),
             buffers: RefCell::default(),
             tables: Cell::new(0),
+            reserve: Reserve::default(),
         }
     }
 
@@ -117,9 +120,15 @@ impl<V: Volume> Files<V> {
     /// Makes a file that its space was allocated for.
     pub fn create(&self, name: &str, size_bytes: u64) -> Result<Rc<V::File>, Error> {
         self.forget(name);
-        match self.volume.create(name, size_bytes) {
-            Ok(file) => Ok(Rc::new(file)),
-            Err(error) => Err(self.no_room(name, "create", size_bytes, error)),
+        if let Some(file) = self.of_reserve(name, size_bytes)? {
+            return Ok(file);
+        }
+        loop {
+            match self.volume.create(name, size_bytes) {
+                Ok(file) => return Ok(Rc::new(file)),
+                Err(error) if self.makes_way(&error)? => {}
+                Err(error) => return Err(self.no_room(name, "create", size_bytes, error)),
+            }
         }
     }
 

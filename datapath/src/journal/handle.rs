@@ -11,7 +11,6 @@ use super::files::{Files, Identity};
 use super::log::{Log, Placed as PlacedBatch};
 use super::open_epoch::OpenEpoch;
 use super::record::RecordKind;
-use super::retention::ClockWatch;
 use super::scan::{Placed, Record, Scan};
 use super::shelf::Shelf;
 use super::{Appending, Batch, Error, Pair, PairState, PointRecord, Volume};
@@ -56,7 +55,6 @@ pub struct Journal<V: Volume> {
     pub(super) shelf: Shelf,
     pub(super) open: OpenEpoch,
     pub(super) digests: DigestFile<V>,
-    pub(super) watch: ClockWatch,
 }
 
 impl<V: Volume> Journal<V> {
@@ -87,7 +85,7 @@ impl<V: Volume> Journal<V> {
         // Last of all, because it is what makes a directory a journal.
         write_pair(&files.volume, &pair).await?;
         let open = OpenEpoch::new(Epoch::FIRST);
-        Ok(Self { files, pair, log, shelf: Shelf::default(), open, digests, watch: ClockWatch::default() })
+        Ok(Self { files, pair, log, shelf: Shelf::default(), open, digests })
     }
 
     /// Opens a journal, and brings what a crash left to an end: a point that
@@ -128,7 +126,7 @@ impl<V: Volume> Journal<V> {
             torn_bytes: tail.torn_bytes,
             digests_lost,
         };
-        let mut journal = Self { files, pair, log, shelf, open, digests, watch: ClockWatch::default() };
+        let mut journal = Self { files, pair, log, shelf, open, digests };
         journal.take_in_digests().await?;
         journal.drop_unneeded_segments()?;
         Ok((journal, recovery))

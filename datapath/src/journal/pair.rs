@@ -126,6 +126,10 @@ pub struct Pair {
     /// machine with the same name is none of ours.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine_identity: String,
+    /// The fingerprint of its agent's certificate, from its first visit on: who
+    /// comes with another one is not it, whatever it says.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine_key: String,
     /// The disk's name on its machine.
     pub disk: String,
     /// The target's identity (serial, filesystem and inode, …), which outlives its path.
@@ -154,6 +158,9 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// The name of its file, which is what makes a directory a journal.
+    pub const FILE: &str = FILE;
+
     /// Segments where nobody asks for others.
     pub const SEGMENT_BYTES: u32 = limits::JOURNAL_SEGMENT_BYTES;
 

@@ -78,10 +78,15 @@ pub struct PointRecord {
     /// Chunks that its epoch changed, as the source counted them.
     pub chunks: u64,
     /// Hash over all headers and entries of its epoch.
+    #[serde(serialize_with = "manifest_as_text")]
     pub manifest: [u8; 32],
     /// Head of the chain, its own manifest included.
     #[serde(serialize_with = "chain_as_text")]
     pub chain: Chain,
+}
+
+fn manifest_as_text<S: serde::Serializer>(manifest: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&data_encoding::HEXLOWER.encode(manifest))
 }
 
 fn chain_as_text<S: serde::Serializer>(chain: &Chain, serializer: S) -> Result<S::Ok, S::Error> {

@@ -38,6 +38,7 @@ fn pair(chunks: u64, segment_bytes: u32) -> Pair {
         generation: GENERATION,
         machine: "web-1".to_owned(),
         machine_identity: String::new(),
+        machine_key: String::new(),
         disk: "vda".to_owned(),
         target_identity: "wwn-0x1".to_owned(),
         target_path: "/dev/sdb".to_owned(),

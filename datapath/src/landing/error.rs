@@ -34,7 +34,8 @@ pub enum Error {
     #[error(
         "{}: belongs to the master target that keeps its journal in {} (disk {disk} of {machine}): anything written \
          past it would make its recovery points wrong; name another target, or end that protection first: \
-         take the disk out of the master target's configuration, then remove {}",
+         `failback master-target remove {machine}/{disk}`, and take the pair out of its settings (where its host is \
+         gone for good, take {} away)",
         target.display(), retention.display(), mark.display()
     )]
     Owned {

@@ -11,6 +11,7 @@ pub mod bpf;
 pub mod loopback;
 
 mod arena;
+mod clock;
 mod descriptors;
 mod device;
 mod file;
@@ -19,6 +20,7 @@ mod locking;
 mod process;
 
 pub use arena::{Arena, BUFFER_ALIGNMENT, Buffer};
+pub use clock::clock_is_synchronized;
 pub use descriptors::{receive_message, send_message};
 pub use device::{MappedLine, device_is_read_only, device_size_bytes, logical_sector_bytes, mapped_lines};
 pub use file::{

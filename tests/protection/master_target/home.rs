@@ -63,9 +63,14 @@ impl Home {
             let event: Value = serde_json::from_str(line).ok()?;
             (event["event"] == "listening").then(|| event["address"].as_str().map(str::to_owned))?
         });
-        let peer = Peer::client("web-1", self.client.fingerprint(), SystemTime::now());
-        KnownPeers::remember(&self.scratch.path("state/identity"), &peer).expect("remembered");
+        self.pair_with("web-1", &self.client);
         self.running = Some((running, address));
+    }
+
+    /// Lets whoever has these keys connect.
+    pub fn pair_with(&self, name: &str, client: &Identity) {
+        let peer = Peer::client(name, client.fingerprint(), SystemTime::now());
+        KnownPeers::remember(&self.scratch.path("state/identity"), &peer).expect("remembered");
     }
 
     /// Asks it to end, and waits until it has.
@@ -104,11 +109,16 @@ impl Home {
 
     /// How an agent reaches it.
     pub fn remote(&self) -> Remote {
+        self.remote_of(&self.client)
+    }
+
+    /// How an agent with these keys reaches it.
+    pub fn remote_of(&self, client: &Identity) -> Remote {
         let server = Identity::load_or_create(&self.scratch.path("state/identity")).expect("a key");
         Remote::Served {
             address: self.address().parse::<Address>().expect("an address"),
             export: "the master target".to_owned(),
-            identity: self.client.clone(),
+            identity: client.clone(),
             fingerprint: server.fingerprint(),
         }
     }

@@ -81,7 +81,7 @@ fn a_disk_comes_home_and_goes_to_any_of_its_points() {
     let committed = home.run(&["points", "commit", "web-1/root"]).expect_success().summary();
     assert!(committed["generation"].as_str().is_some_and(|name| name.ends_with(".2")), "{committed}");
     assert_holds(&home.target(), &states[1], "the target after the commit");
-    assert_eq!(home.status()["state"], "Fenced");
+    assert_eq!(home.status()["state"], "Committed");
 }
 
 /// Every point can be had as an image, whatever the target holds now.

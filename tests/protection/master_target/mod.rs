@@ -7,6 +7,7 @@
 //! ```
 
 mod home;
+mod hostile;
 mod journey;
 mod orders;
 mod refusals;

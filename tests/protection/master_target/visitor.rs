@@ -3,15 +3,19 @@
 use failback_datapath::delta::{DigestAlgorithm, Filling, Manifest, Place, Shape};
 use failback_datapath::pipeline::Digester;
 use failback_datapath::unit::{
-    Chain, ChunkSize, DeltaNumber, Epoch, Extent, Generation, MachineCut, SectorSize, to_u64, to_usize,
+    Chain, ChunkSize, DeltaNumber, Digest, Epoch, Extent, Generation, MachineCut, SectorSize, to_u64,
+    to_usize,
 };
 use failback_datapath::wire::{
     Connection, Cut, CutKind, Error, Fence, Fenced, Intent, Kind, Point, Position, Protect, Protecting,
-    Remote, acknowledged,
+    Remark, Remote, acknowledged,
 };
 
 /// Chunks of an offer.
 const OFFER_CHUNKS: u64 = 32;
+
+/// About when points are cut.
+pub const CUT_UNIX_MS: u64 = 1_795_269_600_000;
 
 /// A connection that protects a disk.
 pub struct Visitor {
@@ -133,6 +137,18 @@ impl Visitor {
 
     /// Sends one delta, and does not wait until it was taken in.
     pub async fn submit(&mut self, content: &[u8], chunks: &[u64]) {
+        self.submit_as(content, chunks, |digest| digest).await;
+    }
+
+    /// Sends a delta whose bytes are not those that were digested, and hears what is
+    /// said to it.
+    pub async fn submit_damaged(&mut self, content: &[u8], chunks: &[u64]) -> Remark {
+        self.submit_as(content, chunks, |digest| Digest(digest.0.map(|byte| !byte))).await;
+        let header = self.expect(Kind::Remark).await.expect("a remark");
+        self.connection.receiver.body(header).await.expect("a remark")
+    }
+
+    async fn submit_as(&mut self, content: &[u8], chunks: &[u64], said: impl Fn(Digest) -> Digest) {
         let shape = Shape {
             disk_bytes: self.size_bytes,
             chunk: self.protecting.chunk,
@@ -144,7 +160,7 @@ impl Visitor {
             let bytes = bytes_of(content, extent);
             let pushed = match bytes.iter().all(|byte| *byte == 0) {
                 true => filling.push_zero(extent),
-                false => filling.push_data(extent, bytes, digester.digest(bytes)),
+                false => filling.push_data(extent, bytes, said(digester.digest(bytes))),
             };
             pushed.expect("a small delta has room");
         }
@@ -157,6 +173,12 @@ impl Visitor {
 
     /// Makes a point, and gives its epoch.
     pub async fn cut(&mut self, kind: CutKind, name: &str) -> Epoch {
+        let cut_unix_ms = CUT_UNIX_MS + self.epoch.0;
+        self.try_cut(kind, name, cut_unix_ms).await.expect("a point")
+    }
+
+    /// Asks for a point that was cut at this time.
+    pub async fn try_cut(&mut self, kind: CutKind, name: &str, cut_unix_ms: u64) -> Result<Epoch, Error> {
         let epoch = self.epoch;
         self.chain = Chain::next(self.chain, self.generation(), epoch, self.manifest);
         let cut = Cut {
@@ -167,15 +189,15 @@ impl Visitor {
             kind,
             name: name.to_owned(),
             machine_cut: MachineCut { number: 0xc0_0000 + epoch.0, disks: 1 },
-            cut_unix_ms: 1_795_269_600_000 + epoch.0,
+            cut_unix_ms,
             freeze_ms: 7,
         };
         self.connection.sender.send_message(Kind::Cut, &cut).await.expect("sent");
-        let header = self.expect(Kind::Point).await.expect("a point");
+        let header = self.expect(Kind::Point).await?;
         let point: Point = self.connection.receiver.body(header).await.expect("a point");
         assert_eq!((point.epoch, point.chain), (epoch, self.chain));
         (self.epoch, self.sent, self.manifest) = (epoch.next(), DeltaNumber::default(), Manifest::EMPTY);
-        epoch
+        Ok(epoch)
     }
 
     /// Says that the source has stopped for good.

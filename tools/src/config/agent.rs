@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use failback_datapath::limits;
-use failback_datapath::pipeline::{Compression, LoadLimits};
+use failback_datapath::pipeline::{Compression, DigestAlgorithm, LoadLimits};
 use failback_datapath::quiesce::{HookCommand, Hooks};
 use failback_datapath::role::agent::{DiskSettings, OnDoubt, PointSettings, Tracking};
 use failback_datapath::sys::IoPriority;
@@ -61,6 +61,8 @@ pub struct AgentConfig {
     on_doubt: Doubted,
     #[serde(default)]
     compression: Packing,
+    #[serde(default)]
+    digest: Digest,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -193,6 +195,15 @@ enum Packing {
     None,
 }
 
+/// How chunks of new pairs are compared.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Digest {
+    #[default]
+    Xxh3,
+    Blake3,
+}
+
 fn state() -> PathBuf {
     PathBuf::from("/var/lib/failback/agent")
 }
@@ -285,6 +296,14 @@ impl AgentConfig {
             Packing::None => Compression::None,
         }
     }
+
+    /// How chunks of new pairs are digested.
+    pub const fn digest(&self) -> DigestAlgorithm {
+        match self.digest {
+            Digest::Xxh3 => DigestAlgorithm::Xxh3,
+            Digest::Blake3 => DigestAlgorithm::Blake3,
+        }
+    }
 }
 
 fn disk(disk: &Disk) -> Result<DiskSettings, Failed> {
@@ -334,6 +353,7 @@ mod tests {
         let text = concat!(
             "state = \"/s\"\ncontrol = \"/c\"\nrun = \"/r\"\npins = \"/p\"\nname = \"web-1\"\n",
             "master-target = \"home.example:9445\"\ntoken-file = \"token\"\non-doubt = \"stop\"\ncompression = \"zstd\"\n",
+            "digest = \"blake3\"\n",
             "[[disk]]\ndevice = \"/dev/vda\"\nname = \"root\"\ntracking = \"ebpf\"\nchunk = \"32KiB\"\n",
             "[points]\ncycle = \"1s\"\ncrash-consistent = \"1m\"\napp-consistent = \"0s\"\n",
             "[freeze]\nbudget = \"500ms\"\nremainder = \"32MiB\"\n",
@@ -356,6 +376,7 @@ mod tests {
         let limits = config.limits().expect("they are right");
         assert_eq!((limits.io_priority, limits.cpu_percent), (Some(IoPriority::BestEffort(7)), Some(50)));
         assert_eq!((config.on_doubt(), config.compression()), (OnDoubt::Stop, Compression::Zstd));
+        assert_eq!(config.digest(), DigestAlgorithm::Blake3);
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub fn pair(size_bytes: u64) -> Pair {
         generation: Generation { incarnation: 1, number: 1 },
         machine: "bench".to_owned(),
         machine_identity: String::new(),
+        machine_key: String::new(),
         disk: "disk".to_owned(),
         target_identity: "bench".to_owned(),
         target_path: String::new(),

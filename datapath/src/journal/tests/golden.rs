@@ -8,7 +8,7 @@ use super::memory::Memory;
 use super::{now, pair, point};
 use crate::delta::Manifest;
 use crate::journal::files::new_buffer;
-use crate::journal::{Journal, Volume, VolumeFile};
+use crate::journal::{Journal, Pair, Volume, VolumeFile};
 use crate::unit::DeltaNumber;
 
 /// Compares with `tests/golden/NAME`; `FAILBACK_BLESS=1` writes it anew.
@@ -29,6 +29,16 @@ fn file(volume: &Memory, name: &str) -> Vec<u8> {
     let (read, buffer) = now(file.read(0, new_buffer(size).expect("memory"), 0..size));
     read.expect("read");
     buffer.bytes()[..size].to_vec()
+}
+
+#[test]
+fn whom_a_pair_is_bound_to_is_said_in_its_file() {
+    let mut bound = pair(200, 64 << 10);
+    (bound.machine_identity, bound.machine_key) = ("dmi:1".to_owned(), "SHA256:k".to_owned());
+    let bytes = bound.encode().expect("it fits");
+    let golden = "\"machine_identity\": \"dmi:1\",\n  \"machine_key\": \"SHA256:k\",\n  \"disk\": ";
+    assert!(String::from_utf8_lossy(&bytes).contains(golden));
+    assert_eq!(Pair::decode(&bytes).expect("it is one"), bound);
 }
 
 #[test]

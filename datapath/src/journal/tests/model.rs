@@ -7,7 +7,7 @@ use super::memory::Memory;
 use super::random::Random;
 use super::{content, now, pair, point};
 use crate::delta::Manifest;
-use crate::journal::{Clock, Error, Journal, RetentionPolicy};
+use crate::journal::{Error, Journal, RetentionPolicy};
 use crate::unit::{DeltaNumber, Epoch, Extent};
 
 const CHUNKS: u64 = 150;
@@ -163,8 +163,7 @@ impl World {
     fn expire(&mut self) {
         let keep = 1 + self.random.below(40);
         let policy = RetentionPolicy { keep_seconds: keep, ..RetentionPolicy::default() };
-        let clock = Clock { wall_unix_ms: self.time_ms, running_ms: self.time_ms };
-        let expired = self.journal.expire(&policy, clock).expect("expired");
+        let expired = self.journal.expire(&policy, Ok(self.time_ms)).expect("expired");
         for epoch in expired.points {
             self.points.remove(&epoch);
         }

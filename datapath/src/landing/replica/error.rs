@@ -170,7 +170,16 @@ impl Error {
     /// may be tried again once it has.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        matches!(self, Self::Journal(journal::Error::Full { .. }))
+        self.needed_bytes().is_some()
+    }
+
+    /// What the retention volume had no room for.
+    #[must_use]
+    pub const fn needed_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Journal(journal::Error::Full { needed_bytes, .. }) => Some(*needed_bytes),
+            _ => None,
+        }
     }
 }
 

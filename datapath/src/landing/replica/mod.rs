@@ -37,6 +37,7 @@ mod point;
 mod reading;
 mod recall;
 mod restore;
+mod retention;
 mod rewind;
 mod step;
 mod stroke;
@@ -77,6 +78,8 @@ pub struct Replica<B, V: Volume> {
     course: Course,
     /// Chunks of strokes since the last flush of the target.
     undurable: RoaringBitmap,
+    /// What a rewind leaves free on the retention volume.
+    leaves_free_bytes: u64,
     /// Why nothing goes on until it is opened anew.
     stopped: Option<String>,
     /// Hears how far a restoration is.
@@ -123,6 +126,12 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             manifest: self.course.manifest,
             state: self.state(),
         }
+    }
+
+    /// Has a rewind leave so much free on the retention volume, for the other
+    /// journals there: none where nobody says so.
+    pub const fn leave_free(&mut self, bytes: u64) {
+        self.leaves_free_bytes = bytes;
     }
 
     /// Its journal, to look at: points, space, the pair.

@@ -59,6 +59,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             journal,
             course,
             undurable: RoaringBitmap::new(),
+            leaves_free_bytes: 0,
             stopped: None,
             restored: None,
         })

@@ -4,6 +4,7 @@ use super::{Course, Error, Replica};
 use crate::delta::Manifest;
 use crate::disk::Blocks;
 use crate::journal::{Clock, PairState, PointKind, PointRecord, Volume};
+use crate::limits;
 use crate::unit::{Chain, DeltaNumber, Epoch, Generation, MachineCut};
 
 /// What a source says of the epoch that it has cut.
@@ -79,6 +80,12 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         }
         if matches!(cut.kind, PointKind::Rewind { .. }) {
             return differs("a source does not rewind");
+        }
+        if cut.cut_unix_ms > limits::CUT_UNIX_MS_MAX {
+            return differs("its time is past the year 9999: set the clock of the source");
+        }
+        if cut.name.len() > limits::POINT_NAME_MAX || cut.name.contains(char::is_control) {
+            return differs("its name is longer than a line, or no line of text");
         }
         let expected = self.chain_with(cut.manifest);
         if cut.chain != expected {

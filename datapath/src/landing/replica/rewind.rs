@@ -13,7 +13,7 @@
 use super::restore::Keeping;
 use super::{Course, Cut, Error, OnForeignWrites, Replica};
 use crate::disk::{Blocks, WriteMark};
-use crate::journal::{Clock, Expired, Pair, PairState, PointKind, RetentionPolicy, Volume};
+use crate::journal::{Clock, Pair, PairState, PointKind, Volume};
 use crate::unit::{Epoch, Generation};
 
 impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
@@ -86,7 +86,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         self.check_untouched().await?;
         let changed = self.journal.chunks_since(to).await?;
         let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
-        self.journal.ensure_room(first_touches)?;
+        self.journal.ensure_room(first_touches, self.leaves_free_bytes)?;
         Ok(changed.len().saturating_mul(u64::from(self.journal.pair().chunk_size.bytes())))
     }
 
@@ -101,7 +101,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         self.in_hand.settle().await?;
         let changed = self.journal.chunks_since(to).await?;
         let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
-        self.journal.ensure_room(first_touches)?;
+        self.journal.reserve_room(first_touches, self.leaves_free_bytes)?;
         if self.state() != (PairState::Rewinding { to }) {
             self.enter(PairState::Rewinding { to }).await?;
         }
@@ -121,6 +121,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             freeze_ms: 0,
         };
         self.close(&cut).await?;
+        self.journal.release_room()?;
         self.enter(PairState::Rewound { at: to }).await
     }
 
@@ -249,33 +250,19 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         self.fork(PairState::Protected).await.map(drop)
     }
 
-    /// Drops points as `policy` says; none while one is being chosen.
+    /// Notes which machine the source belongs to, and the key that it is known by,
+    /// from its first visit on.
     ///
     /// # Errors
     /// Those of the journal.
-    pub async fn expire(&mut self, policy: &RetentionPolicy, now: Clock) -> Result<Expired, Error> {
-        self.step(async |replica| match replica.state() {
-            state if state.keeps_all_points() => Ok(Expired::default()),
-            _ => Ok(replica.journal.expire(policy, now)?),
-        })
-        .await
-    }
-
-    /// Notes which machine the source belongs to, from its first visit on.
-    ///
-    /// # Errors
-    /// Those of the journal.
-    pub async fn remember_machine(&mut self, identity: &str) -> Result<(), Error> {
+    pub async fn remember_machine(&mut self, identity: &str, key: &str) -> Result<(), Error> {
         self.step(async |replica| {
-            let name = |pair: &mut Pair| pair.machine_identity = identity.to_owned();
+            let name = |pair: &mut Pair| {
+                (pair.machine_identity, pair.machine_key) = (identity.to_owned(), key.to_owned());
+            };
             Ok(replica.journal.update_pair(name).await?)
         })
         .await
-    }
-
-    /// Takes over what an earlier look found of the clocks.
-    pub const fn watch_clock_from(&mut self, agreed: Option<Clock>) {
-        self.journal.watch_clock_from(agreed);
     }
 
     /// Work on the journal that can wait: after a point was answered.

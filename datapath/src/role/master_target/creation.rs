@@ -1,7 +1,7 @@
 //! A new pair: its target is taken, its journal made, and nothing is overwritten.
 
-use super::PairName;
 use super::replicas::{HOLDER, KeptReplica, Replicas, unready};
+use super::{PairName, Visitor};
 use crate::disk::{self, Disk, Purpose, RingDisk, WriteMark};
 use crate::journal::{Directory, Pair, PairState, RetentionPolicy, SecretKey, Volume};
 use crate::landing::replica::Replica;
@@ -9,7 +9,6 @@ use crate::limits;
 use crate::resync::NewImage;
 use crate::role::Error;
 use crate::unit::Generation;
-use crate::wire::Protect;
 
 /// Segments of a journal on a small volume, in bytes: each holds a batch.
 const SEGMENT_BYTES_MIN: u64 = 8 << 20;
@@ -20,7 +19,8 @@ const SEGMENTS_MIN: u64 = 16;
 
 impl Replicas {
     /// Makes a pair for the disk that its agent describes.
-    pub(super) async fn create(&self, pair: &PairName, protect: &Protect) -> Result<KeptReplica, Error> {
+    pub(super) async fn create(&self, pair: &PairName, visitor: &Visitor) -> Result<KeptReplica, Error> {
+        let protect = &visitor.protect;
         let (target, create) = (self.assigned(pair)?.target, self.assigned(pair)?.create);
         let folder = self.folder(pair);
         let mark = self.mark(pair)?;
@@ -58,13 +58,15 @@ impl Replicas {
         }
         let (identity, owner) = (disk.identity().clone(), self.owner(pair, &disk));
         let ownership = self.state.own(&identity, &owner).map_err(unready(pair))?;
-        match self.make(pair, protect, disk, directory).await {
+        let files = directory.clone();
+        match self.make(pair, visitor, disk, directory).await {
             Ok(kept) => {
                 made.keep();
                 self.state.own(&identity, &owner.with_journal()).map_err(unready(pair))?;
                 Ok(kept)
             }
             Err(error) => {
+                clear(&files).map_err(unready(pair))?;
                 ownership.release().map_err(unready(pair))?;
                 Err(error)
             }
@@ -74,16 +76,18 @@ impl Replicas {
     async fn make(
         &self,
         name: &PairName,
-        protect: &Protect,
+        visitor: &Visitor,
         disk: Disk,
         directory: Directory,
     ) -> Result<KeptReplica, Error> {
+        let protect = &visitor.protect;
         disk.allocate().map_err(unready(name))?.iter().for_each(|notice| self.notice(notice));
         let free_bytes = directory.free_bytes().map_err(unready(name))?;
         let pair = Pair {
             generation: Generation { incarnation: u64::from_le_bytes(random(name)?), number: 1 },
             machine: name.machine().to_owned(),
             machine_identity: protect.machine_identity.clone(),
+            machine_key: visitor.key.to_string(),
             disk: name.disk().to_owned(),
             target_identity: disk.identity().to_string(),
             target_path: disk.path().display().to_string(),
@@ -97,9 +101,23 @@ impl Replicas {
             target_writes: WriteMark::default(),
         };
         let disk = RingDisk::new(self.noticed(disk));
-        let replica = Replica::create(disk, directory, pair).await.map_err(unready(name))?;
+        let replica = Replica::create(disk, directory, pair).await.map_err(|error| {
+            // Who has points gives it room until the agent comes again.
+            error.needed_bytes().into_iter().for_each(|bytes| self.room.ask(bytes));
+            unready(name)(error)
+        })?;
         Ok(self.keep(replica))
     }
+}
+
+/// Takes away what is left of a journal that could not be made: the next attempt
+/// is to find nothing that it would have to respect.
+fn clear(directory: &Directory) -> std::io::Result<()> {
+    let names = directory.names()?;
+    if !names.iter().any(|name| name == Pair::FILE) {
+        names.iter().try_for_each(|name| directory.remove(name))?;
+    }
+    Ok(())
 }
 
 /// Segments that are small beside what a journal may take, and no larger than

@@ -1,8 +1,6 @@
 //! A replica as the landing of a session, kept within what its policy allows.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use super::{Landing, Standing, Tended};
+use super::{Landing, SharedClock, SharedRoom, Standing, Tended};
 use crate::delta::{Opened, Shape};
 use crate::disk::Blocks;
 use crate::error::{Remediable, Remedy};
@@ -32,40 +30,28 @@ impl From<CutKind> for PointKind {
     }
 }
 
-/// What the clocks of this host were last found to agree on. There is one wall
-/// clock for all journals, and one that is opened anew has seen none of its jumps.
-#[derive(Clone, Default)]
-pub struct SharedClock(Arc<Mutex<Option<Clock>>>);
-
-impl SharedClock {
-    /// Believes the wall clock as it is now.
-    pub fn accept(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Clock::now());
-    }
-
-    pub(super) fn agreed(&self) -> Option<Clock> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn found(&self, agreed: Option<Clock>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if agreed.map(|clock| clock.running_ms) > known.map(|clock| clock.running_ms) {
-            *known = agreed;
-        }
-    }
-}
-
-/// A replica, its policy, and the clock that it goes by.
+/// A replica, its policy, and what it shares with the others of its host.
 pub struct Kept<B, V: Volume> {
     replica: Replica<B, V>,
     policy: RetentionPolicy,
     clock: SharedClock,
+    room: SharedRoom,
+    /// Set from when it asked the others for room until it has it.
+    waits_for_room: bool,
+    /// Points that were given up, and nobody was told yet; oldest first.
+    given_up: Vec<Epoch>,
 }
 
 impl<B: Blocks + 'static, V: Volume> Kept<B, V> {
     /// Keeps `replica` within `policy`.
-    pub const fn new(replica: Replica<B, V>, policy: RetentionPolicy, clock: SharedClock) -> Self {
-        Self { replica, policy, clock }
+    pub const fn new(
+        mut replica: Replica<B, V>,
+        policy: RetentionPolicy,
+        clock: SharedClock,
+        room: SharedRoom,
+    ) -> Self {
+        replica.leave_free(policy.free_bytes_min);
+        Self { replica, policy, clock, room, waits_for_room: false, given_up: Vec::new() }
     }
 
     /// The replica.
@@ -74,10 +60,39 @@ impl<B: Blocks + 'static, V: Volume> Kept<B, V> {
     }
 
     async fn expire(&mut self) -> Result<Expired, Error> {
-        self.replica.watch_clock_from(self.clock.agreed());
-        let expired = self.replica.expire(&self.policy, Clock::now()).await?;
-        self.clock.found(self.replica.journal().clock_agreed());
+        let time = self.clock.look(Clock::now());
+        let mut expired = self.replica.expire(&self.policy, time).await?;
+        let asked = self.room.take();
+        if asked > 0 {
+            let (points, given) = self.replica.give_up(asked).await?;
+            self.room.leave(asked.saturating_sub(given));
+            expired.points.extend(points);
+        }
         Ok(expired)
+    }
+
+    /// Does a step that needs room on the volume. Where the volume refuses, the
+    /// oldest points go for it; where none is left to go, the others are asked.
+    async fn with_room<T>(
+        &mut self,
+        mut step: impl AsyncFnMut(&mut Replica<B, V>) -> Result<T, Error>,
+    ) -> Result<T, LandingError> {
+        loop {
+            let done = step(&mut self.replica).await;
+            let Some(needed) = done.as_ref().err().and_then(Error::needed_bytes) else {
+                if std::mem::take(&mut self.waits_for_room) {
+                    let _for_whom_nobody_waits = self.room.take();
+                }
+                return Ok(done?);
+            };
+            let (points, _) = self.replica.give_up(needed).await?;
+            if points.is_empty() {
+                self.waits_for_room = true;
+                self.room.ask(needed);
+                return Ok(done?);
+            }
+            self.given_up.extend(points);
+        }
     }
 
     /// Makes sure that the volume keeps what the policy leaves on it: by giving up
@@ -93,7 +108,8 @@ impl<B: Blocks + 'static, V: Volume> Kept<B, V> {
 
     async fn make_room(&mut self) -> Result<(), LandingError> {
         if self.check_room().is_err() {
-            self.expire().await?;
+            let expired = self.expire().await?;
+            self.given_up.extend(expired.points);
         }
         self.check_room()
     }
@@ -145,7 +161,9 @@ impl<B: Blocks + 'static, V: Volume> Landing for Kept<B, V> {
 
     async fn begin_synchronization(&mut self) -> Result<(), LandingError> {
         match self.replica.position().state {
-            PairState::Protected | PairState::Corrupted => Ok(self.replica.begin_synchronization().await?),
+            PairState::Protected | PairState::Corrupted => {
+                self.with_room(async |replica| replica.begin_synchronization().await).await
+            }
             // A first one goes on where it was, and so does one that was begun.
             _ => Ok(()),
         }
@@ -154,18 +172,19 @@ impl<B: Blocks + 'static, V: Volume> Landing for Kept<B, V> {
     async fn want(&mut self, window: Extent, digests: &[Digest]) -> Result<Vec<bool>, LandingError> {
         let pair = self.replica.journal().pair();
         let (generation, first) = (pair.generation, pair.chunk_size.index(window.offset()));
-        let wanted = self.replica.want(generation, window, digests).await?;
+        let want = async |replica: &mut Replica<B, V>| replica.want(generation, window, digests).await;
+        let wanted = self.with_room(want).await?;
         let is_wanted = |chunk: u64| u32::try_from(chunk).is_ok_and(|chunk| wanted.contains(chunk));
         Ok((first..).take(digests.len()).map(is_wanted).collect())
     }
 
     async fn land(&mut self, deltas: &[Opened]) -> Result<(), LandingError> {
         self.make_room().await?;
-        Ok(self.replica.land(deltas).await?)
+        self.with_room(async |replica| replica.land(deltas).await).await
     }
 
     async fn checkpoint(&mut self) -> Result<DeltaNumber, LandingError> {
-        Ok(self.replica.checkpoint().await?)
+        self.with_room(async |replica| replica.checkpoint().await).await
     }
 
     async fn cut(&mut self, cut: &wire::Cut) -> Result<Chain, LandingError> {
@@ -188,11 +207,13 @@ impl<B: Blocks + 'static, V: Volume> Landing for Kept<B, V> {
             cut_unix_ms: cut.cut_unix_ms,
             freeze_ms: cut.freeze_ms,
         };
-        Ok(self.replica.cut(&cut).await?.chain)
+        Ok(self.with_room(async |replica| replica.cut(&cut).await).await?.chain)
     }
 
     async fn tend(&mut self) -> Result<Tended, LandingError> {
-        let tended = Tended::of(self.expire().await?);
+        let mut expired = self.expire().await?;
+        expired.points.splice(..0, std::mem::take(&mut self.given_up));
+        let tended = Tended::of(expired);
         match self.replica.tend().await {
             // Without room indexes stay unmerged: lookups are right, and probe more files.
             Err(error) if error.is_full() => {}
@@ -218,6 +239,6 @@ impl<B: Blocks + 'static, V: Volume> Landing for Kept<B, V> {
             let reason = format!("epoch {epoch} is not the newest point, or not a final one");
             return Err(LandingError::Unfit(reason.into()));
         }
-        Ok(self.replica.fence().await?)
+        self.with_room(async |replica| replica.fence().await).await
     }
 }

@@ -17,31 +17,37 @@
 //!                                                   └───> link
 //! ```
 
+mod clock;
 mod creation;
 mod door;
 mod incoming;
 mod kept;
 mod landing;
+mod machines;
 mod name;
 mod orders;
 mod pairs;
 mod replicas;
+mod room;
 mod session;
 
 use std::future::Future;
 
+pub use clock::SharedClock;
 pub use door::serve;
-pub use kept::{Kept, SharedClock};
+pub use kept::Kept;
 pub use landing::{Landing, Standing, Tended};
 pub use name::{NoPairName, PairName};
 pub use orders::Removed;
 pub use pairs::{Alarm, Glance, Lease, PairEntry, Pairs};
 pub use replicas::{Assignment, KeptReplica, Replicas, SeenReplica};
+pub use room::SharedRoom;
 
 use super::{Error, Pair};
 use crate::limits;
 use crate::pipeline::Cancel;
 use crate::unit::{Epoch, MachineCut};
+use crate::wire::identity::Fingerprint;
 use crate::wire::tls::{self, Accepted, ServerSettings};
 use crate::wire::{self, Code, CutKind, Fenced, Kind, LinkReceiver, LinkSender, Protect, Refused, link};
 
@@ -96,13 +102,30 @@ pub enum Notice {
     },
 }
 
+/// An agent that wants to protect a disk: what it says of itself, and what its
+/// connection proves.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// What it says.
+    pub protect: Protect,
+    /// Its certificate: only who has the key to it could connect.
+    pub key: Fingerprint,
+}
+
 /// Opens the targets that sessions need, each on the thread of its session.
 pub trait Targets {
     /// A target with its journal.
     type Landing: Landing;
 
-    /// Opens the target of the disk that an agent wants to protect.
-    fn open(&self, pair: &PairName, protect: &Protect) -> impl Future<Output = Result<Self::Landing, Error>>;
+    /// Refuses a visitor that is not the one whose disk this pair protects.
+    ///
+    /// # Errors
+    /// Why it is not.
+    fn check(&self, pair: &PairName, visitor: &Visitor) -> Result<(), Error>;
+
+    /// Opens the target of the disk that an agent wants to protect, after such a
+    /// check.
+    fn open(&self, pair: &PairName, visitor: &Visitor) -> impl Future<Output = Result<Self::Landing, Error>>;
 }
 
 /// A master target.
@@ -146,7 +169,10 @@ impl<T: Targets> MasterTarget<T> {
                 let (sender, mut receiver) = link(sender, receiver, &peer.name);
                 wire::exchange(&sender, &mut receiver).await?;
                 let served = match first(&mut receiver).await {
-                    Ok(protect) => self.protect(&protect, &sender, receiver).await,
+                    Ok(protect) => {
+                        let visitor = Visitor { protect, key: peer.fingerprint };
+                        self.protect(&visitor, &sender, receiver).await
+                    }
                     Err(error) => Err(error),
                 };
                 if let Err(error) = &served {
@@ -160,11 +186,11 @@ impl<T: Targets> MasterTarget<T> {
 
     async fn protect(
         &self,
-        protect: &Protect,
+        visitor: &Visitor,
         sender: &LinkSender,
         receiver: LinkReceiver,
     ) -> Result<(), Error> {
-        let peer = receiver.peer().to_owned();
+        let (peer, protect) = (receiver.peer().to_owned(), &visitor.protect);
         let name = PairName::new(&protect.machine, &protect.disk).ok();
         let Some(entry) = name.and_then(|name| self.pairs.find(&name)) else {
             let reason = format!(
@@ -173,20 +199,20 @@ impl<T: Targets> MasterTarget<T> {
             );
             return Err(Error::Unfit { peer, reason });
         };
+        let alarm = |about: &'static str, error: Error| {
+            entry.alarm(about, &format!("{peer} cannot be served: {error}"));
+            error
+        };
+        // Before the pair is taken: who does not belong here keeps nobody out.
+        self.targets.check(entry.name(), visitor).map_err(|error| alarm("stranger", error))?;
         if protect.is_fenced && entry.state() == Pair::Fenced {
             // Whoever works on the journal of a fenced pair is not disturbed.
             let epoch = protect.position.map_or(Epoch::FIRST, |position| position.epoch);
             return Ok(sender.send_message(Kind::Fenced, &Fenced { epoch }).await?);
         }
         let lease = entry.begin_session(&peer)?;
-        let opening = self.targets.open(entry.name(), protect);
-        let mut landing = match while_alive(sender, opening).await {
-            Ok(landing) => landing,
-            Err(error) => {
-                entry.alarm("opening", &format!("{peer} cannot be served: {error}"));
-                return Err(error);
-            }
-        };
+        let opening = self.targets.open(entry.name(), visitor);
+        let mut landing = while_alive(sender, opening).await.map_err(|error| alarm("opening", error))?;
         session::attend(&mut landing, &lease, protect, sender, receiver, &self.cancel).await
     }
 }

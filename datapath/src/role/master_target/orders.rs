@@ -8,7 +8,7 @@ use super::replicas::unready;
 use super::session::tell_tended;
 use super::{Assignment, Landing, Lease, MasterTarget, PairEntry, PairName, Replicas};
 use crate::error::{Remediable, Remedy};
-use crate::journal::{Directory, PairState};
+use crate::journal::{Clock, Directory, PairState};
 use crate::landing::replica;
 use crate::limits;
 use crate::ring;
@@ -116,6 +116,8 @@ impl MasterTarget<Replicas> {
 
     /// Looks after the journals of pairs that nobody has open.
     pub fn tend_idle(&self) {
+        // Also while there is nothing to tend: what the clocks do is seen now or never.
+        let _told_by_whoever_expires = self.targets.clock().look(Clock::now());
         for entry in self.pairs.all() {
             let Some(lease) = entry.work_if_idle() else { continue };
             let tended = ring::run(self.targets.tend(entry.name())).map_err(Error::from);
@@ -126,7 +128,7 @@ impl MasterTarget<Replicas> {
         }
     }
 
-    fn take(&self, pair: &PairName) -> Result<Lease, Error> {
+    pub(super) fn take(&self, pair: &PairName) -> Result<Lease, Error> {
         let entry = self.pairs.find(pair).ok_or_else(|| Error::Unfit {
             peer: pair.to_string(),
             reason: "there is no such pair here; `failback master-target status` shows those there are"

@@ -12,15 +12,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::session::other_size;
-use super::{Kept, PairName, SharedClock, Targets, Tended};
+use super::{Kept, PairName, SharedClock, SharedRoom, Targets, Tended, Visitor, clock};
+use crate::disk::storage::Host;
 use crate::disk::{self, Disk, LookedAt, Purpose, RingDisk, Written};
-use crate::journal::{Aside, Clock, Directory, DirectoryError, Journal, Pair, PairState, RetentionPolicy};
+use crate::journal::{
+    Aside, Clock, Directory, DirectoryError, Journal, Pair, PairState, RetentionPolicy, View,
+};
 use crate::landing::replica::Replica;
 use crate::landing::{Owner, StateDirectory};
 use crate::limits;
+use crate::ring;
 use crate::role::Error;
 use crate::telemetry::Notice;
-use crate::wire::{Create, Protect};
+use crate::wire::Create;
 
 /// Who holds a lock, to whoever meets it.
 pub(super) const HOLDER: &str = "a master target";
@@ -46,6 +50,7 @@ pub struct Replicas {
     retention: PathBuf,
     pub(super) policy: RetentionPolicy,
     clock: SharedClock,
+    pub(super) room: SharedRoom,
     assignments: RwLock<BTreeMap<PairName, Assignment>>,
     observe: Box<dyn Fn(&Notice) + Send + Sync>,
 }
@@ -67,17 +72,41 @@ impl Replicas {
         if !retention.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let (clock, assignments) = (SharedClock::default(), RwLock::default());
-        Ok(Self { state, retention, policy, clock, assignments, observe: Box::new(observe) })
+        let (clock, room, assignments) = (SharedClock::default(), SharedRoom::default(), RwLock::default());
+        Ok(Self { state, retention, policy, clock, room, assignments, observe: Box::new(observe) })
     }
 
     /// Holds the retention directory for as long as the result lives: one master
-    /// target serves it.
+    /// target serves it. What earlier ones knew of the clocks is taken over.
     ///
     /// # Errors
     /// [`DirectoryError::InUse`], and those of files.
     pub fn hold(&self) -> Result<Directory, DirectoryError> {
-        Directory::open(&self.retention.join(".master-target"), HOLDER)
+        let held = Directory::open(&self.retention.join(".master-target"), HOLDER)?;
+        let (record, now) = (held.path().join(clock::RECORD), Clock::now());
+        // A boot without a name is another one than any that is known.
+        let boot_id = Host::here().boot_id().unwrap_or_default();
+        let newest = || self.newest_point_unix_ms();
+        if let Err(error) = self.clock.begin(record.clone(), boot_id, newest, self.policy.keep_seconds, now) {
+            let text = format!(
+                "{}: not a record of the clocks ({error}): they are judged by the newest recovery point",
+                record.display()
+            );
+            self.notice(&Notice::new("clock-record", text));
+        }
+        Ok(held)
+    }
+
+    /// When the newest point of all pairs was made.
+    fn newest_point_unix_ms(&self) -> Option<u64> {
+        let pairs: Vec<PairName> =
+            self.assignments.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        // What cannot be read now is opened with its alarm later.
+        let newest = async |pair: &PairName| {
+            let view = View::open(Directory::open_read_only(&self.folder(pair)).ok()?).await.ok()?;
+            view.summary().await.ok()?.points.last().map(|point| point.record.closed_unix_ms)
+        };
+        pairs.iter().filter_map(|pair| ring::run(newest(pair)).ok()?).max()
     }
 
     /// The retention directory.
@@ -90,6 +119,12 @@ impl Replicas {
     #[must_use]
     pub const fn clock(&self) -> &SharedClock {
         &self.clock
+    }
+
+    /// What journals ask each other for.
+    #[must_use]
+    pub const fn room(&self) -> &SharedRoom {
+        &self.room
     }
 
     /// Where the journal of a pair lies.
@@ -112,6 +147,12 @@ impl Replicas {
     #[must_use]
     pub fn assignment(&self, pair: &PairName) -> Option<Assignment> {
         self.assignments.read().unwrap_or_else(PoisonError::into_inner).get(pair).cloned()
+    }
+
+    /// The pairs of a machine that have a target here.
+    pub(super) fn of_machine(&self, machine: &str) -> Vec<PairName> {
+        let assignments = self.assignments.read().unwrap_or_else(PoisonError::into_inner);
+        assignments.keys().filter(|pair| pair.machine() == machine).cloned().collect()
     }
 
     pub(super) fn assigned(&self, pair: &PairName) -> Result<Assignment, Error> {
@@ -240,9 +281,14 @@ impl Replicas {
         if journal.pair().state.keeps_all_points() {
             return Ok(Tended::default());
         }
-        journal.watch_clock_from(self.clock.agreed());
-        let expired = journal.expire(&self.policy, Clock::now()).map_err(unready(pair))?;
-        self.clock.found(journal.clock_agreed());
+        let time = self.clock.look(Clock::now());
+        let mut expired = journal.expire(&self.policy, time).map_err(unready(pair))?;
+        let asked = self.room.take();
+        if asked > 0 {
+            let (points, given) = journal.give_up(asked).map_err(unready(pair))?;
+            self.room.leave(asked.saturating_sub(given));
+            expired.points.extend(points);
+        }
         while journal.merge().await.map_err(unready(pair))? {}
         Ok(Tended::of(expired))
     }
@@ -260,7 +306,7 @@ impl Replicas {
     }
 
     pub(super) fn keep(&self, replica: Replica<RingDisk, Directory>) -> KeptReplica {
-        Kept::new(replica, self.policy, self.clock.clone())
+        Kept::new(replica, self.policy, self.clock.clone(), self.room.clone())
     }
 
     /// Tells what is worth knowing of a disk that is used from now on.
@@ -277,27 +323,22 @@ impl Replicas {
 impl Targets for Replicas {
     type Landing = KeptReplica;
 
-    async fn open(&self, pair: &PairName, protect: &Protect) -> Result<KeptReplica, Error> {
-        let Some(known) = self.look(pair)? else { return self.create(pair, protect).await };
-        let is_stranger =
-            !known.machine_identity.is_empty() && known.machine_identity != protect.machine_identity;
-        if is_stranger {
-            return Err(Error::Unfit {
-                peer: protect.machine.clone(),
-                reason: format!(
-                    "another machine protects {pair}: this one is {:?}, that one {:?}; two machines have one name, or \
-                     this is a copy: give it another name, or take the pair away to protect this one anew",
-                    protect.machine_identity, known.machine_identity
-                ),
-            });
-        }
-        if let Some(reason) = other_size(protect, known.size_bytes) {
-            return Err(Error::Unfit { peer: protect.machine.clone(), reason });
+    fn check(&self, pair: &PairName, visitor: &Visitor) -> Result<(), Error> {
+        self.check_machine(pair, visitor)?;
+        self.check_key(pair, visitor)
+    }
+
+    async fn open(&self, pair: &PairName, visitor: &Visitor) -> Result<KeptReplica, Error> {
+        // Again, because the pair may have met its machine since.
+        self.check(pair, visitor)?;
+        let Some(known) = self.look(pair)? else { return self.create(pair, visitor).await };
+        if let Some(reason) = other_size(&visitor.protect, known.size_bytes) {
+            return Err(Error::Unfit { peer: visitor.protect.machine.clone(), reason });
         }
         let mut kept = self.reopen(pair).await?;
-        if known.machine_identity.is_empty() {
-            let met = kept.replica().remember_machine(&protect.machine_identity).await;
-            met.map_err(unready(pair))?;
+        if known.machine_identity.is_empty() || known.machine_key.is_empty() {
+            let (identity, key) = (&visitor.protect.machine_identity, visitor.key.to_string());
+            kept.replica().remember_machine(identity, &key).await.map_err(unready(pair))?;
         }
         Ok(kept)
     }

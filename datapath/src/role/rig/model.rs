@@ -1,14 +1,15 @@
 //! A target in memory: it holds a disk and a copy of it for each point.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::delta::{Content, DigestAlgorithm, Manifest, Opened, Shape};
 use crate::pipeline::Digester;
-use crate::role::master_target::{Landing, PairName, Standing, Targets, Tended};
+use crate::role::master_target::{Landing, PairName, Standing, Targets, Tended, Visitor};
 use crate::role::{Error, LandingError, Pair};
 use crate::unit::{Chain, ChunkSize, DeltaNumber, Digest, Epoch, Extent, Generation, to_usize};
-use crate::wire::{Cut, CutKind, Position, Protect};
+use crate::wire::{Cut, CutKind, Position};
 
 const KEY: [u8; 32] = [9; 32];
 
@@ -31,6 +32,8 @@ pub struct Model {
     pub opens_after: Duration,
     /// There is no room for a point.
     pub is_full: bool,
+    /// So many further sessions find damaged whatever they are sent.
+    pub misreads: u32,
     /// Steps until one fails; it then hangs up as a pulled network would.
     pub fails_after: Option<u32>,
 }
@@ -54,6 +57,7 @@ impl Model {
             holds_cuts: false,
             opens_after: Duration::ZERO,
             is_full: false,
+            misreads: 0,
             fails_after: None,
         }
     }
@@ -131,38 +135,50 @@ impl Model {
 
 /// The model, as several sessions and a test reach it.
 #[derive(Clone)]
-pub struct SharedModel(Arc<Mutex<Model>>);
+pub struct SharedModel {
+    model: Arc<Mutex<Model>>,
+    /// How often this session has asked where it stands.
+    asked: Arc<AtomicU32>,
+}
 
 impl SharedModel {
     pub fn new(model: Model) -> Self {
-        Self(Arc::new(Mutex::new(model)))
+        Self { model: Arc::new(Mutex::new(model)), asked: Arc::default() }
     }
 
     pub fn look(&self) -> MutexGuard<'_, Model> {
-        self.0.lock().unwrap()
+        self.model.lock().unwrap()
     }
 }
 
 impl Targets for SharedModel {
     type Landing = Self;
 
-    async fn open(&self, _pair: &PairName, _protect: &Protect) -> Result<Self, Error> {
+    fn check(&self, _pair: &PairName, _visitor: &Visitor) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn open(&self, _pair: &PairName, _visitor: &Visitor) -> Result<Self, Error> {
         let opens_after = self.look().opens_after;
         tokio::time::sleep(opens_after).await;
-        Ok(self.clone())
+        Ok(Self { asked: Arc::default(), ..self.clone() })
     }
 }
 
 impl Landing for SharedModel {
     fn standing(&self) -> Standing {
-        let model = self.look();
+        let mut model = self.look();
+        // The agent is told its key at the second time; whoever verifies asks next.
+        let verifies = self.asked.fetch_add(1, Ordering::Relaxed) == 2;
+        let misreads = verifies && model.misreads > 0;
+        model.misreads -= u32::from(misreads);
         Standing {
             position: model.position,
             manifest: model.manifest,
             chain: model.chain(),
             newest: model.points.last().map(|(cut, _)| cut.epoch),
             shape: model.shape,
-            key: KEY,
+            key: if misreads { [0xdd; 32] } else { KEY },
             rest: model.rest(),
         }
     }

@@ -84,6 +84,31 @@ fn an_agent_that_is_stopped_and_started_sends_only_what_changed() {
 }
 
 #[test]
+fn nothing_of_a_damaged_delta_lands_and_it_is_sent_again() {
+    let rig = Rig::new(SIZE);
+    filled(&rig);
+    let agent = rig.new_agent();
+    let mut freezer = rig.source.freezer();
+    agent.cut(&mut freezer);
+    drop(agent);
+    let (landed, held) = (rig.model.look().chunks_landed, rig.model.look().disk.clone());
+    rig.model.look().misreads = 3;
+    rig.source.write(4096, &[1; 4096]);
+    rig.source.write(1 << 20, &[2; 8192]);
+    let agent = rig.agent(Disk::Disconnected);
+    let remarks = || agent.errors.lock().unwrap().iter().filter(|error| error.contains("damaged")).count();
+    while remarks() < 2 {
+        assert!(rig.model.look().disk == held, "something of it landed");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    agent.cut(&mut freezer);
+    let model = rig.model.look();
+    assert_eq!(model.chunks_landed - landed, 3, "once, as it was read");
+    assert!(model.points.last().unwrap().1 == rig.source.content());
+    assert_eq!((model.synchronizations, model.misreads, remarks()), (1, 0, 3));
+}
+
+#[test]
 fn a_doubt_compares_the_disk_and_sends_only_what_differs() {
     let rig = Rig::new(SIZE);
     filled(&rig);

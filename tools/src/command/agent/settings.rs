@@ -42,6 +42,7 @@ pub fn machine(config: &AgentConfig, additions: Additions) -> Result<(MachineSet
         hooks: config.hooks(),
         limits: config.limits()?,
         compression: config.compression(),
+        digest: config.digest(),
         on_doubt: config.on_doubt(),
         rehearse: additions.rehearse,
         bind_anew: additions.bind_anew,

@@ -80,6 +80,15 @@ pub enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Forget the key that a machine is known by: it was paired anew, because its
+    /// keys were lost. The next agent that comes in its name is taken for it
+    Release {
+        /// MACHINE
+        machine: String,
+        /// The settings.
+        #[command(flatten)]
+        place: Place,
+    },
     /// Have the running master target read its pairs anew, as SIGHUP does
     Reload {
         /// The settings.
@@ -113,6 +122,7 @@ impl Command {
             | Self::Fence { place, .. }
             | Self::Unfence { place, .. }
             | Self::Remove { place, .. }
+            | Self::Release { place, .. }
             | Self::Reload { place }
             | Self::AcceptClock { place } => place,
         }

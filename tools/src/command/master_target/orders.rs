@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use failback_datapath::journal::Clock;
 use failback_datapath::limits;
 use failback_datapath::pipeline::Cancel;
 use failback_datapath::role::master_target::{MasterTarget, PairName, Replicas};
@@ -32,6 +33,8 @@ pub enum Request {
     Unfence { pair: String },
     /// Give the target up.
     Remove { pair: String, journal: bool },
+    /// Forget a machine's key.
+    Release { machine: String },
     /// Read the pairs anew.
     Reload,
     /// Believe the wall clock.
@@ -55,10 +58,6 @@ impl Desk {
         match request {
             Request::Status => status::answer(&self.master, true),
             Request::Reload => self.reload(),
-            Request::AcceptClock => {
-                self.master.targets().clock().accept();
-                Ok(json!({}))
-            }
             order => carry_out(&self.master, &order),
         }
     }
@@ -91,9 +90,22 @@ fn carry_out(master: &MasterTarget<Replicas>, order: &Request) -> Result<Value, 
         Request::Remove { pair, journal } => master
             .remove(&name(pair)?, *journal)
             .map(|left| json!({"pair": pair, "journal": left.journal, "was_owned": left.was_owned})),
-        Request::Status | Request::Reload | Request::AcceptClock => Ok(json!({})),
+        Request::Release { machine } => master.release(machine).map(|pairs| {
+            let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
+            json!({"machine": machine, "pairs": pairs})
+        }),
+        Request::AcceptClock => return accept_clock(master),
+        Request::Status | Request::Reload => Ok(json!({})),
     };
     done.map_err(|error| failed(&error))
+}
+
+fn accept_clock(master: &MasterTarget<Replicas>) -> Result<Value, Failed> {
+    let accepted = master.targets().clock().accept(Clock::now());
+    accepted.map(|()| json!({})).map_err(|error| {
+        let reason = format!("the clock is accepted until the master target ends; no record of it: {error}");
+        (Exit::Failed, reason)
+    })
 }
 
 /// Has the order carried out, and tells what came of it.
@@ -104,14 +116,15 @@ pub fn run(command: &Command, settings: &Settings, output: &Output) -> Result<()
         Command::Remove { pair, journal, .. } => {
             (Request::Remove { pair: pair.to_string(), journal: *journal }, "removed")
         }
+        Command::Release { machine, .. } => (Request::Release { machine: machine.clone() }, "released"),
         Command::Reload { .. } => (Request::Reload, "reloaded"),
         Command::AcceptClock { .. } => (Request::AcceptClock, "clock-accepted"),
         Command::Run { .. } | Command::Status { .. } => (Request::Status, "status"),
     };
     let answer = match control::ask(&settings.control, &request, WITHIN) {
         Err((Exit::Network, reason)) => match request {
-            // Nothing runs that they could mean anything to.
-            Request::Reload | Request::AcceptClock => return Err((Exit::Network, reason)),
+            // Nothing runs that it could mean anything to.
+            Request::Reload => return Err((Exit::Network, reason)),
             order => directly(&order, settings, output)?,
         },
         answered => answered?,
@@ -155,6 +168,11 @@ fn text(word: &str, answer: &Value) -> String {
                 named(answer)
             )
         }
+        "released" => format!(
+            "{}: the next agent that comes in its name is taken for it [{}]",
+            answer["machine"].as_str().unwrap_or_default(),
+            names("pairs")
+        ),
         "reloaded" => format!("added: [{}], gone: [{}]", names("added"), names("gone")),
         _ => "done".to_owned(),
     }

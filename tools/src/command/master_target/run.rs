@@ -73,7 +73,8 @@ fn keep_house(
         {
             output.warn(&format!("the settings were not read anew: {reason}"));
         }
-        if Instant::now() >= due {
+        // A pair without room waits for the points of those that nobody has open.
+        if master.targets().room().is_newly_asked() || Instant::now() >= due {
             master.tend_idle();
             due = Instant::now() + limits::TEND_EVERY;
         }

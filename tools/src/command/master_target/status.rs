@@ -116,7 +116,11 @@ impl PairStatus {
         };
         // What a command did to it while nobody had it open is in its journal alone.
         if glance.peer.is_none() && glance.state != Pair::Failed {
-            status.state = format!("{:?}", Pair::at_rest(known.state));
+            status.state = match known.state {
+                // To an agent it is as one that is fenced; to people it is not.
+                PairState::Committed => "Committed".to_owned(),
+                state => format!("{:?}", Pair::at_rest(state)),
+            };
         }
         status.detail = known.state.to_string();
         if known.state == PairState::Initial {

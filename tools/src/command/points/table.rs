@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::listing::is_whole;
 use failback_datapath::journal::{PointSummary, Summary};
+use failback_datapath::limits;
 use failback_datapath::unit::MachineCut;
 use indicatif::{BinaryBytes, HumanDuration};
 
@@ -47,7 +48,7 @@ fn row(point: &PointSummary) -> [String; 8] {
         format!("{} ms", record.freeze_ms),
         record.chain.to_string()[..12].to_owned(),
         record.machine_cut.map_or_else(|| "-".to_owned(), MachineCut::name),
-        format!("{}{}", record.name, if point.pinned { " (pinned)" } else { "" }),
+        format!("{}{}", plain(&record.name), if point.pinned { " (pinned)" } else { "" }),
     ]
 }
 
@@ -71,7 +72,7 @@ pub fn of_point(name: &str, point: &PointSummary) -> String {
         ("pair", name.to_owned()),
         ("point", record.epoch.to_string()),
         ("kind", record.kind.to_string()),
-        ("name", if record.name.is_empty() { "-".to_owned() } else { record.name.clone() }),
+        ("name", if record.name.is_empty() { "-".to_owned() } else { plain(&record.name) }),
         ("cut at", format!("{} ({} ago)", moment(record.cut_unix_ms), HumanDuration(age))),
         ("closed at", moment(record.closed_unix_ms)),
         ("frozen for", format!("{} ms", record.freeze_ms)),
@@ -86,7 +87,16 @@ pub fn of_point(name: &str, point: &PointSummary) -> String {
     lines.join("\n")
 }
 
-/// `2026-11-21T14:05:33Z`.
+/// A name that moves no cursor.
+fn plain(name: &str) -> String {
+    let shown = |letter: char| if letter.is_control() { '\u{fffd}' } else { letter };
+    name.chars().map(shown).collect()
+}
+
+/// `2026-11-21T14:05:33Z`, for as long as there are such dates.
 fn moment(unix_ms: u64) -> String {
+    if unix_ms > limits::CUT_UNIX_MS_MAX {
+        return format!("{unix_ms} ms");
+    }
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
 }

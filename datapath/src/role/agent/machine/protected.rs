@@ -13,7 +13,7 @@ use super::status::Nature;
 use super::stored::{Stands, StateFolder, Stored};
 use crate::disk::storage::{DeviceNumber, Host};
 use crate::disk::{Disk as OpenDisk, Purpose, open};
-use crate::pipeline::{Cancel, DigestAlgorithm, Load};
+use crate::pipeline::{Cancel, Load};
 use crate::role::agent::{Lane, LaneEnding, LaneHandle, LaneSettings, LaneStatus, News, Reserve};
 use crate::role::{Disk, Error, Reason};
 use crate::track::Geometry;
@@ -243,7 +243,7 @@ fn run(
         size_bytes: disk.size_bytes(),
         sector: disk.sector(),
         chunk,
-        digest: DigestAlgorithm::Xxh3,
+        digest: machine.digest,
         position: None,
         intent: Intent::Continue,
         is_fenced: false,

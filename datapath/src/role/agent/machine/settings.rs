@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::pipeline::{Compression, LoadLimits};
+use crate::pipeline::{Compression, DigestAlgorithm, LoadLimits};
 use crate::quiesce::Hooks;
 use crate::role::agent::OnDoubt;
 use crate::unit::ChunkSize;
@@ -39,6 +39,9 @@ pub struct MachineSettings {
     pub limits: LoadLimits,
     /// How deltas are packed.
     pub compression: Compression,
+    /// How chunks are digested from the first comparison of a new pair on; one that
+    /// exists keeps what it began with.
+    pub digest: DigestAlgorithm,
     /// What follows a doubt.
     pub on_doubt: OnDoubt,
     /// Do everything but power the machine off.
