@@ -6,9 +6,12 @@
 //! the test ── commands ──┘
 //! ```
 
+mod given_up;
 mod home;
 mod journey;
+mod looking;
 mod orders;
 mod refusals;
 mod retention;
 mod visitor;
+mod void;
