@@ -1,5 +1,6 @@
 //! The journal against an obvious model, over a volume in memory that crashes.
 
+mod aside;
 mod damage;
 mod directory;
 mod golden;

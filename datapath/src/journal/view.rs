@@ -12,7 +12,7 @@ use super::record::Frame;
 use super::retention::Space;
 use super::scan::{Placed, Record, Scan};
 use super::table::{Table, TableHeader};
-use super::{Before, Entry, Error, PointRecord, Volume};
+use super::{Before, Entry, Error, PairState, PointKind, PointRecord, Volume};
 use crate::unit::{DeltaNumber, Digest, Epoch};
 
 /// A journal, to be looked at.
@@ -73,6 +73,9 @@ pub struct PointSummary {
     pub record: PointRecord,
     /// Whether expiry leaves it alone.
     pub pinned: bool,
+    /// Whether it was cut as the final one, and its source went on: it is a point
+    /// like the others then.
+    pub void: bool,
     /// Bytes of whole chunks that its epoch changed.
     pub changed_bytes: u64,
 }
@@ -189,6 +192,7 @@ impl<V: Volume> View<V> {
         let mut points = Vec::new();
         let summarize = |record: &PointRecord, chunks: u64| PointSummary {
             pinned: pair.pins.contains(&record.epoch),
+            void: false,
             changed_bytes: chunks.saturating_mul(u64::from(pair.chunk_size.bytes())).min(pair.size_bytes),
             record: record.clone(),
         };
@@ -196,24 +200,29 @@ impl<V: Volume> View<V> {
             points.extend(table.header.point.iter().map(|point| summarize(point, table.header.entries)));
         }
         let (mut open_epoch, mut landed, mut open_records) = (newest.next(), DeltaNumber(0), 0);
+        let mut open_batches = 0;
         let scan = Scan::new(files, segments, self.contents.log_start());
         let tail = scan
             .run(async |placed| {
                 open_records += 1;
+                open_batches += u64::from(matches!(placed.record, Record::Batch { .. }));
                 match &placed.record {
                     Record::Landed(delta, _) => landed = *delta,
                     Record::Point(point) => {
                         points.push(summarize(point, point.chunks));
                         (open_epoch, landed, open_records) = (point.epoch.next(), DeltaNumber(0), 0);
+                        open_batches = 0;
                     }
                     Record::RolledBack => {
                         (open_epoch, landed, open_records) = (placed.frame.epoch.next(), DeltaNumber(0), 0);
+                        open_batches = 0;
                     }
                     Record::Segment { .. } | Record::Batch { .. } => {}
                 }
                 Ok(())
             })
             .await?;
+        mark_void(&mut points, pair, open_batches > 0);
         let tables = shelf.epochs.values().chain(shelf.merged.values());
         Ok(Summary {
             pair: PairSummary::new(pair),
@@ -269,6 +278,21 @@ impl<V: Volume> View<V> {
             take(EntrySummary::from(&entry))?;
         }
         Ok(())
+    }
+}
+
+/// Marks final points after which something came of the same generation: a source
+/// that stopped for good sends nothing, and what comes after a commit is of the next
+/// one. Rewinds are of this host.
+fn mark_void(points: &mut [PointSummary], pair: &Pair, is_open_epoch_begun: bool) {
+    let is_of_source = is_open_epoch_begun && !matches!(pair.state, PairState::Rewinding { .. });
+    let mut following = is_of_source.then_some(pair.generation);
+    for point in points.iter_mut().rev() {
+        let record = &point.record;
+        point.void = record.kind == PointKind::Final && following == Some(record.generation);
+        if !matches!(record.kind, PointKind::Rewind { .. }) {
+            following = Some(record.generation);
+        }
     }
 }
 

@@ -6,10 +6,13 @@
 //! the test ── commands ──┘
 //! ```
 
+mod given_up;
 mod home;
 mod hostile;
 mod journey;
+mod looking;
 mod orders;
 mod refusals;
 mod retention;
 mod visitor;
+mod void;

@@ -79,6 +79,12 @@ impl Memory {
         change(&mut world.files.get_mut(&id).expect("a name has a file").now);
     }
 
+    /// All names, and what their files hold.
+    pub fn image(&self) -> BTreeMap<String, Vec<u8>> {
+        let world = self.world.borrow();
+        world.names.iter().map(|(name, id)| (name.clone(), world.files[id].now.clone())).collect()
+    }
+
     pub fn copy(&self) -> Self {
         let world = self.world.borrow();
         let copy = World { files: world.files.clone(), names: world.names.clone(), ..World::default() };

@@ -47,6 +47,17 @@ impl MasterTarget<Replicas> {
         })
     }
 
+    /// Gives the synchronization of a pair up that was begun and not finished. A first
+    /// one leaves a target that is no disk; any other takes it back to its last point,
+    /// as a new generation. Its session is ended; an agent that comes again begins anew.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] where there is none, [`Error::Unready`].
+    pub fn cancel(&self, pair: &PairName) -> Result<(), Error> {
+        let lease = self.take(pair)?;
+        self.change(lease.entry(), async |replica| replica.cancel_synchronization().await)
+    }
+
     fn change(
         &self,
         entry: &PairEntry,

@@ -25,6 +25,7 @@ Examples:
   failback master-target run --config target.toml
   failback master-target status --json
   failback master-target fence web-1/root      its machine is lost: nothing lands any more
+  failback master-target cancel web-1/root     a resynchronization is given up: its last point again
   failback points rewind web-1/root newest";
 
 /// Where the disks of other machines come home to.
@@ -63,6 +64,16 @@ pub enum Command {
     /// Lift a fence: the machine goes on after all; after a committed rewind its
     /// disk is compared as a whole
     Unfence {
+        /// MACHINE/DISK
+        pair: PairName,
+        /// The settings.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give up a synchronization that was begun: a first one leaves a target that is no
+    /// disk, any other goes back to the last point. An agent that is still there begins
+    /// anew: remove the disk from its settings first
+    Cancel {
         /// MACHINE/DISK
         pair: PairName,
         /// The settings.
@@ -121,6 +132,7 @@ impl Command {
             | Self::Status { place }
             | Self::Fence { place, .. }
             | Self::Unfence { place, .. }
+            | Self::Cancel { place, .. }
             | Self::Remove { place, .. }
             | Self::Release { place, .. }
             | Self::Reload { place }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use failback_datapath::journal::Clock;
 use failback_datapath::limits;
 use failback_datapath::pipeline::Cancel;
+use failback_datapath::role::Pair;
 use failback_datapath::role::master_target::{MasterTarget, PairName, Replicas};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -31,6 +32,8 @@ pub enum Request {
     Fence { pair: String },
     /// Let it land again.
     Unfence { pair: String },
+    /// Give a synchronization up.
+    Cancel { pair: String },
     /// Give the target up.
     Remove { pair: String, journal: bool },
     /// Forget a machine's key.
@@ -87,6 +90,14 @@ fn carry_out(master: &MasterTarget<Replicas>, order: &Request) -> Result<Value, 
     let done = match order {
         Request::Fence { pair } => master.fence(&name(pair)?).map(|()| json!({"pair": pair})),
         Request::Unfence { pair } => master.unfence(&name(pair)?).map(|()| json!({"pair": pair})),
+        Request::Cancel { pair } => {
+            let name = name(pair)?;
+            master.cancel(&name).map(|()| {
+                let state = master.pairs().find(&name).map(|entry| entry.state());
+                let is_disk = state.is_some_and(|state| state != Pair::Corrupted);
+                json!({"pair": pair, "is_disk": is_disk})
+            })
+        }
         Request::Remove { pair, journal } => master
             .remove(&name(pair)?, *journal)
             .map(|left| json!({"pair": pair, "journal": left.journal, "was_owned": left.was_owned})),
@@ -113,6 +124,7 @@ pub fn run(command: &Command, settings: &Settings, output: &Output) -> Result<()
     let (request, word) = match command {
         Command::Fence { pair, .. } => (Request::Fence { pair: pair.to_string() }, "fenced"),
         Command::Unfence { pair, .. } => (Request::Unfence { pair: pair.to_string() }, "unfenced"),
+        Command::Cancel { pair, .. } => (Request::Cancel { pair: pair.to_string() }, "cancelled"),
         Command::Remove { pair, journal, .. } => {
             (Request::Remove { pair: pair.to_string(), journal: *journal }, "removed")
         }
@@ -121,7 +133,9 @@ pub fn run(command: &Command, settings: &Settings, output: &Output) -> Result<()
         Command::AcceptClock { .. } => (Request::AcceptClock, "clock-accepted"),
         Command::Run { .. } | Command::Status { .. } => (Request::Status, "status"),
     };
-    let answer = match control::ask(&settings.control, &request, WITHIN) {
+    // Going back to a point may put a whole disk back.
+    let within = if matches!(request, Request::Cancel { .. }) { limits::WHOLE_PASS_WITHIN } else { WITHIN };
+    let answer = match control::ask(&settings.control, &request, within) {
         Err((Exit::Network, reason)) => match request {
             // Nothing runs that it could mean anything to.
             Request::Reload => return Err((Exit::Network, reason)),
@@ -156,6 +170,16 @@ fn text(word: &str, answer: &Value) -> String {
         "fenced" => format!("{}: fenced; nothing lands any more", named(answer)),
         "unfenced" => format!(
             "{}: takes its agent again; if it was committed and then run, its older points hold what it wrote since",
+            named(answer)
+        ),
+        "cancelled" if answer["is_disk"] == true => {
+            format!(
+                "{}: the synchronization is given up; its target holds its last point again",
+                named(answer)
+            )
+        }
+        "cancelled" => format!(
+            "{}: its first synchronization is given up; its target is no disk until one is finished",
             named(answer)
         ),
         "removed" => {
@@ -195,6 +219,7 @@ mod tests {
                 Request::Remove { pair: "a/b".to_owned(), journal: true },
                 r#"{"do":"remove","pair":"a/b","journal":true}"#,
             ),
+            (Request::Cancel { pair: "a/b".to_owned() }, r#"{"do":"cancel","pair":"a/b"}"#),
             (Request::AcceptClock, r#"{"do":"accept-clock"}"#),
         ];
         for (request, line) in golden {

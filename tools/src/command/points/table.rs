@@ -43,7 +43,7 @@ fn row(point: &PointSummary) -> [String; 8] {
     [
         record.epoch.to_string(),
         moment(record.cut_unix_ms),
-        record.kind.to_string(),
+        if point.void { "void final".to_owned() } else { record.kind.to_string() },
         BinaryBytes(point.changed_bytes).to_string(),
         format!("{} ms", record.freeze_ms),
         record.chain.to_string()[..12].to_owned(),
@@ -71,7 +71,7 @@ pub fn of_point(name: &str, point: &PointSummary) -> String {
     let rows = [
         ("pair", name.to_owned()),
         ("point", record.epoch.to_string()),
-        ("kind", record.kind.to_string()),
+        ("kind", kind(point)),
         ("name", if record.name.is_empty() { "-".to_owned() } else { plain(&record.name) }),
         ("cut at", format!("{} ({} ago)", moment(record.cut_unix_ms), HumanDuration(age))),
         ("closed at", moment(record.closed_unix_ms)),
@@ -85,6 +85,15 @@ pub fn of_point(name: &str, point: &PointSummary) -> String {
     let lines: Vec<String> =
         rows.iter().map(|(key, value)| format!("{:<14} {value}", format!("{key}:"))).collect();
     lines.join("\n")
+}
+
+fn kind(point: &PointSummary) -> String {
+    let kind = point.record.kind;
+    if point.void {
+        format!("{kind}, void as such: its machine went on; a crash-consistent point like others")
+    } else {
+        kind.to_string()
+    }
 }
 
 /// A name that moves no cursor.
