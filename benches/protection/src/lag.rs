@@ -123,6 +123,9 @@ fn run(
 ) -> Result<Run, Error> {
     let (status, costs, doubts) = (ends.status()?, ends.costs()?, ends.doubts());
     let probe = Probe::start(devices)?;
+    let has_landed = || Ok(if probe.seen() > 0 { Ok(()) } else { Err(String::new()) });
+    scratch.wait("a write that lands", CAUGHT_UP_WITHIN, has_landed)?;
+    let before = probe.seen();
     let mut process = writer.start()?;
     let (mut point_lags_ms, mut dirty_bytes) = (Vec::new(), Vec::new());
     while process.is_running()? {
@@ -133,7 +136,7 @@ fn run(
         dirty_bytes.extend(now["disks"][0]["dirty_bytes"].as_u64());
     }
     let (after, costs_after) = (ends.status()?, ends.costs()?);
-    let lags_ms = probe.end()?;
+    let lags_ms = probe.end()?.split_off(before);
     let written = Writer::finish(process, scratch)?;
     let begun = Instant::now();
     let mut is_behind = true;

@@ -103,7 +103,8 @@ impl Spread {
 
     /// The median, the 99th percentile and the greatest, as `show` writes them.
     pub fn cells(&self, show: impl Fn(u64) -> String) -> [String; 3] {
-        [self.0.value_at_quantile(0.5), self.0.value_at_quantile(0.99), self.0.max()].map(show)
+        let figures = [self.0.value_at_quantile(0.5), self.0.value_at_quantile(0.99), self.0.max()];
+        figures.map(|figure| if self.0.is_empty() { "-".to_owned() } else { show(figure) })
     }
 
     /// For machines.

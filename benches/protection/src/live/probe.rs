@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ const LOOKS_EVERY: Duration = Duration::from_millis(50);
 /// Writes the time and looks for it, until it is ended.
 pub struct Probe {
     is_over: Arc<AtomicBool>,
+    seen: Arc<AtomicUsize>,
     thread: Option<JoinHandle<io::Result<Vec<u64>>>>,
     source: PathBuf,
 }
@@ -46,10 +47,16 @@ impl Probe {
             target: open(target, false)?,
             place: source.size_bytes - BLOCK_BYTES,
             is_over: Arc::default(),
+            seen: Arc::default(),
         };
-        let is_over = Arc::clone(&look.is_over);
+        let (is_over, seen) = (Arc::clone(&look.is_over), Arc::clone(&look.seen));
         let thread = Some(thread::spawn(move || look.run()));
-        Ok(Self { is_over, thread, source: source.path().to_owned() })
+        Ok(Self { is_over, seen, thread, source: source.path().to_owned() })
+    }
+
+    /// How many lags it saw so far: none before its first write has landed.
+    pub fn seen(&self) -> usize {
+        self.seen.load(Ordering::Relaxed)
     }
 
     /// Ends it: the lags that it saw, in milliseconds, in order.
@@ -77,6 +84,7 @@ struct Look {
     target: File,
     place: u64,
     is_over: Arc<AtomicBool>,
+    seen: Arc<AtomicUsize>,
 }
 
 impl Look {
@@ -96,6 +104,7 @@ impl Look {
                 let [found, landed_ms] = [0, 8].map(|from| word_at(buffer.bytes(), from));
                 if found == mark {
                     lags.push(now_ms().saturating_sub(landed_ms));
+                    self.seen.store(lags.len(), Ordering::Relaxed);
                 }
             }
         }
