@@ -260,6 +260,10 @@ pub const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// No attempt to connect waits longer.
 pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 
+/// How long a command waits for a target that goes back to its last point: 10 TiB
+/// at 250 MB/s. The master target goes on without it.
+pub const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(12 * 3600);
+
 /// How often an agent looks for a disk that is not there: a look at `/sys`.
 pub const ABSENT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 

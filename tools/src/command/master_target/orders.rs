@@ -134,7 +134,7 @@ pub fn run(command: &Command, settings: &Settings, output: &Output) -> Result<()
         Command::Run { .. } | Command::Status { .. } => (Request::Status, "status"),
     };
     // Going back to a point may put a whole disk back.
-    let within = if matches!(request, Request::Cancel { .. }) { limits::WHOLE_PASS_WITHIN } else { WITHIN };
+    let within = if matches!(request, Request::Cancel { .. }) { limits::ROLLED_BACK_WITHIN } else { WITHIN };
     let answer = match control::ask(&settings.control, &request, within) {
         Err((Exit::Network, reason)) => match request {
             // Nothing runs that it could mean anything to.
