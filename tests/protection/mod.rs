@@ -3,7 +3,7 @@
 //!
 //! `rig` is a machine and its home with real processes; `oracle` judges what the
 //! points hold; `exact`, `swap`, `killed`, `postgresql`, `untracked`, `doubted`,
-//! `fenced`, `finishing`, `failures` and `foreign` are what happens.
+//! `fenced`, `finishing`, `hanging`, `failures` and `foreign` are what happens.
 
 mod agent;
 mod agent_check;
@@ -15,6 +15,7 @@ mod failures;
 mod fenced;
 mod finishing;
 mod foreign;
+mod hanging;
 mod inspect;
 mod killed;
 mod master_target;

@@ -119,12 +119,12 @@ fn not_taken_up(name: &str) -> String {
 /// Why a disk can be in no cut now.
 fn why_unready(disk: &Protected) -> Option<String> {
     let status = disk.lane_status();
+    if let Some(waiting) = status.waiting {
+        return Some(format!("waits for its target: {waiting}"));
+    }
     if status.state != Disk::Protecting {
         let more = status.reason.or(status.trouble).map(|more| format!(" ({more})")).unwrap_or_default();
         return Some(format!("is {}{more}", status.state.name()));
-    }
-    if let Some(waiting) = status.waiting {
-        return Some(format!("waits for its target: {waiting}"));
     }
     let is_passed = status.passes.is_some_and(|passes| passes.took_ms.is_some());
     (disk.nature.tracking == How::Digest && !is_passed)
