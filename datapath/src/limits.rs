@@ -285,7 +285,7 @@ pub const DIGESTS_HELD_MAX: u64 = 512 << 10;
 
 /// What a disk without tracking reads at one go before it looks for orders: a
 /// round trip for each costs little, and it takes a second where reads are slow.
-pub const PASS_SLICE_BYTES: u64 = 16 << 20;
+pub const PASS_SLICE_BYTES: u64 = 4 << 20;
 
 /// A pass over a disk without tracking comes after four times as long as the one
 /// before took, but no later than this: about once for each point.

@@ -18,6 +18,7 @@ mod fenced;
 mod finishing;
 mod foreign;
 mod given_up;
+mod hanging;
 mod inspect;
 mod killed;
 mod limits;

@@ -31,6 +31,7 @@ struct Pass {
     /// What the disk had shown of its writes before; `None` once something was
     /// read that was not sent.
     before: Option<WriteMark>,
+    began: Instant,
     /// Without what limits held it up.
     took: Duration,
 }
@@ -94,7 +95,7 @@ impl Lane {
                 // Whatever is written from here on shows.
                 let before = Some(self.disk.write_mark());
                 self.changed = self.changes.mark_all().err();
-                Pass { before, took: Duration::ZERO }
+                Pass { before, began: begun, took: Duration::ZERO }
             }
         };
         let mut chunks = ChunkSet::empty(self.doubtful.universe());
@@ -105,7 +106,7 @@ impl Lane {
         work.source.send(&chunks, &chunks, known, &mut work.outbox, &mut work.session).await?;
         pass.took += begun.elapsed().saturating_sub(work.source.held_up());
         if is_complete {
-            let pause = (pass.took * 4)
+            let pause = (pass.began.elapsed() * 4)
                 .clamp(self.settings.cycle, limits::PASS_AGAIN_AFTER_MAX.max(self.settings.cycle));
             self.whole.again_at = Instant::now() + pause;
             self.whole.last = Some(pass);
@@ -190,7 +191,7 @@ impl Lane {
         if kept.is_err() {
             return Ok(Report::TooMuch { why: LARGE });
         }
-        self.whole.last = Some(Pass { before: Some(before), took: begun.elapsed() });
+        self.whole.last = Some(Pass { before: Some(before), began: begun, took: begun.elapsed() });
         Ok(Report::Read { bytes: self.remainder.bytes() })
     }
 }

@@ -104,6 +104,9 @@ impl Machine {
 /// Why a disk can be in no cut now.
 fn why_unready(disk: &Protected) -> Option<String> {
     let status = disk.lane_status();
+    if let Some(waiting) = status.waiting {
+        return Some(format!("waits for its target: {waiting}"));
+    }
     if status.state != Disk::Protecting {
         let more = status.reason.or(status.trouble).map(|more| format!(" ({more})")).unwrap_or_default();
         return Some(format!("is {}{more}", status.state.name()));
@@ -111,9 +114,6 @@ fn why_unready(disk: &Protected) -> Option<String> {
     // Its last words may be those of a lane at work.
     if disk.handle().is_none() {
         return Some("is being taken up again".to_owned());
-    }
-    if let Some(waiting) = status.waiting {
-        return Some(format!("waits for its target: {waiting}"));
     }
     let is_passed = status.passes.is_some_and(|passes| passes.took_ms.is_some());
     (disk.nature.tracking == How::Digest && !is_passed)
