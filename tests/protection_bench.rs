@@ -2,6 +2,7 @@
 //! leaves nothing behind.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -33,6 +34,9 @@ fn command(scratch: &Scratch, arguments: &str) -> Command {
 fn measure(needs: &[Need], arguments: &str) -> Option<Value> {
     need(&[&[LoopDevices, Program("fio")], needs].concat())?;
     let scratch = Scratch::new();
+    // PostgreSQL's user must be able to pass.
+    let pass = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(scratch.root(), pass).expect("it is ours");
     let figures = scratch.path("figures.json");
     let mut command = command(&scratch, arguments);
     let outcome = Running::start(command.arg("--json").arg(&figures)).finish(TIMEOUT).expect_success();

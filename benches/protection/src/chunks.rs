@@ -25,7 +25,6 @@ struct Found {
     written: Written,
     read_bytes: u64,
     sent_bytes: u64,
-    journal_bytes: u64,
     cpu_seconds: [f64; 2],
     doubts: u64,
 }
@@ -48,7 +47,7 @@ pub fn measure(options: &Chunks, scratch: &Scratch, failback: &Path) -> Result<R
         let settings = Settings { chunk_kib: Some(chunk_kib), points_every: 86_400 };
         let name = format!("chunk-{chunk_kib}");
         let mut ends = Ends::start(scratch, failback, &name, [&source, &target], settings)?;
-        let (status, costs, journal) = (ends.status()?, ends.costs()?, ends.journal_bytes()?);
+        let (status, costs) = (ends.status()?, ends.costs()?);
         let written = writer.run(scratch)?;
         ends.settle()?;
         let after = ends.status()?;
@@ -58,7 +57,6 @@ pub fn measure(options: &Chunks, scratch: &Scratch, failback: &Path) -> Result<R
             written,
             read_bytes: grown("read_bytes"),
             sent_bytes: grown("sent_bytes"),
-            journal_bytes: ends.journal_bytes()?.saturating_sub(journal),
             cpu_seconds: ends.costs()?.cpu_seconds_since(&costs),
             doubts: ends.doubts(),
         });
@@ -73,7 +71,6 @@ pub fn measure(options: &Chunks, scratch: &Scratch, failback: &Path) -> Result<R
                 "chunk, KiB",
                 "read ×",
                 "sent ×",
-                "journal ×",
                 "agent, CPU s a GiB",
                 "target, CPU s a GiB",
                 "marks of a TiB, MiB",
@@ -101,8 +98,7 @@ impl Found {
 
     fn cells(&self) -> Vec<String> {
         let cpu = self.cpu_seconds.map(|seconds| figure(Some(seconds / gibibytes(self.written.bytes()))));
-        let bytes =
-            [self.read_bytes, self.sent_bytes, self.journal_bytes].map(|bytes| figure(self.each(bytes)));
+        let bytes = [self.read_bytes, self.sent_bytes].map(|bytes| figure(self.each(bytes)));
         let kib = vec![self.chunk_kib.to_string()];
         [kib, bytes.to_vec(), cpu.to_vec(), vec![mebibytes(self.marks_bytes()), self.doubts.to_string()]]
             .concat()
@@ -111,7 +107,7 @@ impl Found {
     fn figures(&self) -> Value {
         json!({
             "chunk_kib": self.chunk_kib, "written_bytes": self.written.bytes(), "read_bytes": self.read_bytes,
-            "sent_bytes": self.sent_bytes, "journal_bytes": self.journal_bytes,
+            "sent_bytes": self.sent_bytes,
             "agent_cpu_seconds": self.cpu_seconds[0], "target_cpu_seconds": self.cpu_seconds[1],
             "doubts": self.doubts, "marks_bytes_of_a_tib": self.marks_bytes(),
         })

@@ -186,17 +186,6 @@ impl<'a> Ends<'a> {
         Ok(Costs { agent: self.agent.cost()?, master_target: self.master_target.cost()? })
     }
 
-    /// What the journal takes on its volume, in bytes.
-    ///
-    /// # Errors
-    /// `du` fails.
-    pub fn journal_bytes(&self) -> Result<u64, Error> {
-        let mut du = Command::new("du");
-        let text = self.scratch.run(du.args(["-s", "-B1"]).arg(self.folder.join("retention")))?;
-        let bytes = text.split_whitespace().next().and_then(|word| word.parse().ok());
-        bytes.ok_or(Error::Answer { program: "du", what: "bytes" })
-    }
-
     /// Ends both, and takes the tracker away.
     ///
     /// # Errors
