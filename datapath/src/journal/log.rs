@@ -37,6 +37,9 @@ pub(super) fn segment_number(name: &str) -> Option<u32> {
 /// The segments of a journal, with their sizes.
 pub(super) type Segments = BTreeMap<u32, u64>;
 
+/// A new segment, and all of them with it.
+type NewTail<F> = (Rc<Tail<F>>, Segments);
+
 pub(super) struct Log<V: Volume> {
     tail: Rc<Tail<V::File>>,
     /// Size of new segments.
@@ -108,7 +111,7 @@ impl<V: Volume> Log<V> {
         number: u32,
         bytes: u64,
         mut segments: Segments,
-    ) -> Result<(Rc<Tail<V::File>>, Segments), Error> {
+    ) -> Result<NewTail<V::File>, Error> {
         let name = segment_name(number);
         let file = files.create(&name, bytes)?;
         files.flush_names()?;
