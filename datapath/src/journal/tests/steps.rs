@@ -80,7 +80,7 @@ fn a_full_volume_pushes_back_and_loses_nothing() {
         }
     };
     assert!(matches!(full, Error::Full { .. }), "{full}");
-    let policy = RetentionPolicy { free_bytes_min: 300 << 10, ..RetentionPolicy::default() };
+    let policy = RetentionPolicy { free_bytes_min: 560 << 10, ..RetentionPolicy::default() };
     let expired = journal.expire(&policy, Ok(version * 1000)).expect("expired");
     assert!(!expired.points.is_empty() && !expired.short_of_space);
     if journal.touched_chunks().is_empty() {
