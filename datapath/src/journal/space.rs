@@ -78,7 +78,8 @@ impl<V: Volume> Journal<V> {
         let logged = segments.saturating_mul(segment.max(lost));
         // The epoch's index, and the runs it may be made of.
         let all = logged.saturating_add(bytes_for(chunks).saturating_mul(3));
-        all.div_ceil(segment).saturating_mul(segment)
+        // And one for the records between batches, which may find the last one full.
+        all.div_ceil(segment).saturating_add(1).saturating_mul(segment)
     }
 
     /// Keeps a point from being dropped, until [`Self::unpin`].
