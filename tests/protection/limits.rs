@@ -43,7 +43,7 @@ fn fields_of(stat: &str) -> Vec<String> {
 
 /// A rig with full disks, whose agent has `limits`.
 fn full(disks: &[(&str, u64)], limits: &'static str) -> Rig {
-    let rig = Rig::new(disks, Setup { more: limits, ..Setup::default() });
+    let rig = Rig::new(disks, Setup { limits, ..Setup::default() });
     let mut random = Random::new();
     for disk in &rig.disks {
         fill(disk.source.path(), 0, usize::try_from(disk.bytes).expect("a small disk"), &mut random);
@@ -82,7 +82,7 @@ fn a_first_synchronization_keeps_to_its_read_rate() {
     // Windows that are read ahead of each disk, and what the bucket holds.
     const AHEAD: u64 = 2 * 9 * MIB + RATE / 10;
     let Some(()) = able(&["blockdev"]) else { return };
-    let rig = full(&[("one", DISK_BYTES), ("two", DISK_BYTES)], "[limits]\nread-rate = \"6MiB\"\n");
+    let rig = full(&[("one", DISK_BYTES), ("two", DISK_BYTES)], "read-rate = \"6MiB\"\n");
     let read = || rig.disks.iter().map(|disk| read_bytes(disk.source.path())).sum::<u64>();
     let before = read();
     let ends = Ends::start(&rig);
@@ -115,7 +115,7 @@ fn an_agent_keeps_to_its_share_of_the_processor_and_ranks_its_threads() {
     const PERCENT: u32 = 2;
     const DISK_BYTES: u64 = 112 * MIB;
     let Some(()) = able(&["blockdev", "ionice"]) else { return };
-    let limits = "[limits]\ncpu = \"2%\"\nniceness = 7\nio-priority = \"best-effort-6\"\n";
+    let limits = "cpu = \"2%\"\nniceness = 7\nio-priority = \"best-effort-6\"\n";
     let rig = full(&[("data", DISK_BYTES)], limits);
     let read = || read_bytes(rig.disks[0].source.path());
     let before = read();

@@ -184,9 +184,12 @@ impl Rig {
                 &format!("[[disk]]\nname = \"{name}\"\ndevice = \"{device}\"\ntracking = \"{tracking}\"\n");
         }
         text += &format!(
-            "[points]\ncycle = \"{}\"\ncrash-consistent = \"{}\"\n[freeze]\nbudget = \"{}\"\n[limits]\n{}\n",
-            setup.cycle, setup.points_every, setup.freeze_budget, setup.limits
+            "[points]\ncycle = \"{}\"\ncrash-consistent = \"{}\"\n[freeze]\nbudget = \"{}\"\n",
+            setup.cycle, setup.points_every, setup.freeze_budget
         );
+        if !setup.limits.is_empty() {
+            text += &format!("[limits]\n{}\n", setup.limits);
+        }
         if !setup.hook.is_empty() {
             text += &format!("[hooks]\npre = {hook}\n");
         }

@@ -57,7 +57,8 @@ fn a_target_that_a_master_target_owns() {
     let owner = Owner::new(disk.identity(), disk.size_bytes(), target.clone(), retention, ("web", "sda"));
     let state = StateDirectory::new(scratch.path("state"));
     let ownership = state.own(disk.identity(), &owner).expect("nobody has it");
-    let words = ["belongs to the master target", "disk sda of web", "retention", "then remove"];
+    let words =
+        ["belongs to the master target", "disk sda of web", "retention", "failback master-target remove"];
     assert_refused(&scratch, &source, &target, &[&target], &words);
     ownership.release().expect("a mark");
     sync(&scratch, &[], &source, &target).run().expect_code(0);

@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_key_becomes_a_name_that_the_filesystem_takes() {
         let place = Place::new("wwid:naa.5000/x", "/run/lock");
-        assert_eq!(place.folder(), Path::new("/sys/fs/bpf/failback/wwid_naa_5000_x"));
+        assert_eq!(place.folder(), Path::new("/sys/fs/bpf/failback/wwid_naa=5000_x"));
         assert_eq!(Place::new(&"é".repeat(300), "x").key.len(), KEY_BYTES_MAX);
     }
 

@@ -8,7 +8,7 @@ use failback_datapath::unit::{
 };
 use failback_datapath::wire::{
     Connection, Cut, CutKind, Error, Fence, Fenced, Intent, Kind, Point, Position, Protect, Protecting,
-    Remark, Remote, acknowledged,
+    Remark, Remote, Waiting, acknowledged,
 };
 
 /// Chunks of an offer.
@@ -225,6 +225,10 @@ impl Visitor {
             let header = self.connection.receiver.receive().await?;
             if header.kind == kind {
                 return Ok(header);
+            }
+            if header.kind == Kind::Waiting {
+                let _room: Waiting = self.connection.receiver.body(header).await?;
+                continue;
             }
             assert_eq!(header.kind, Kind::Durable, "instead of {kind:?}");
         }

@@ -91,13 +91,16 @@ fn nothing_of_a_damaged_delta_lands_and_it_is_sent_again() {
     let mut freezer = rig.source.freezer();
     agent.cut(&mut freezer);
     drop(agent);
-    let (landed, held) = (rig.model.look().chunks_landed, rig.model.look().disk.clone());
+    let landed = rig.model.look().chunks_landed;
+    let held = rig.model.look().disk.clone();
     rig.model.look().misreads = 3;
     rig.source.write(4096, &[1; 4096]);
     rig.source.write(1 << 20, &[2; 8192]);
     let agent = rig.agent(Disk::Disconnected);
     let remarks = || agent.errors.lock().unwrap().iter().filter(|error| error.contains("damaged")).count();
+    let until = Instant::now() + Duration::from_secs(60);
     while remarks() < 2 {
+        assert!(Instant::now() < until, "{:?}: {:?}", agent.state(), agent.errors.lock().unwrap());
         assert!(rig.model.look().disk == held, "something of it landed");
         std::thread::sleep(Duration::from_millis(2));
     }

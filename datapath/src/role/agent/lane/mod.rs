@@ -369,7 +369,7 @@ impl Lane {
         }
         self.whole.forget();
         let mut work = self.work(session, &protecting)?;
-        let is_anew = protecting.synchronize || self.is_out_of_step(&protecting);
+        let is_anew = self.is_out_of_step(&protecting) || protecting.synchronize;
         let event = if is_anew { DiskEvent::WelcomedAnew } else { DiskEvent::Welcomed };
         let actions = self.happened(event);
         self.welcomed(&protecting);
