@@ -122,7 +122,7 @@ impl<V: Volume> Journal<V> {
     /// chunks), into what the target held there at point `at`.
     ///
     /// # Errors
-    /// As [`Self::before_images`] and [`Self::read_image`].
+    /// As [`Self::before_images`] and [`Self::read_images`].
     pub async fn overlay(&self, at: Epoch, extent: Extent, bytes: &mut [u8]) -> Result<(), Error> {
         let size = self.pair.chunk_size;
         if !size.fits(extent, self.pair.size_bytes) || to_u64(bytes.len()) < extent.length() {
