@@ -186,7 +186,7 @@ fn a_client_that_has_gone_is_noticed() {
     };
     let _server = serve(&path, &Cancel::default(), answer).expect("nobody else serves it");
     let mut stream = UnixStream::connect(&path).expect("it is served");
-    stream.write_all(b"\"refuse\"\n").expect("it listens");
+    stream.write_all(b"{\"do\":\"refuse\"}\n").expect("it listens");
     assert_eq!(begun.recv_timeout(LONG), Ok(false), "it waits");
     // Whoever has nothing more to say waits all the same.
     stream.shutdown(std::net::Shutdown::Write).expect("it is connected");
