@@ -1,31 +1,28 @@
 //! Strokes that are falling, oldest first.
 
-use std::collections::VecDeque;
-
 use roaring::RoaringBitmap;
 use tokio::sync::watch;
 
 use super::Error;
+use super::in_flight::InFlight;
 use crate::limits;
-use crate::ring::{self, Task};
 
 /// The strokes of one replica that are on their way into journal and target. They
 /// fall side by side; of two on the same chunk the later waits for the earlier.
 #[derive(Default)]
 pub(super) struct InHand {
-    strokes: VecDeque<Held>,
+    strokes: InFlight<Held>,
 }
 
 struct Held {
     chunks: RoaringBitmap,
     has_fallen: watch::Receiver<()>,
-    task: Task<Result<(), Error>>,
 }
 
 impl InHand {
     /// Those that a stroke on `chunks` must wait for.
     pub fn meeting(&self, chunks: &RoaringBitmap) -> Vec<watch::Receiver<()>> {
-        let meets = self.strokes.iter().filter(|held| !held.chunks.is_disjoint(chunks));
+        let meets = self.strokes.all().filter(|held| !held.chunks.is_disjoint(chunks));
         meets.map(|held| held.has_fallen.clone()).collect()
     }
 
@@ -36,7 +33,7 @@ impl InHand {
         has_fallen: watch::Receiver<()>,
         fall: impl Future<Output = Result<(), Error>> + 'static,
     ) {
-        self.strokes.push_back(Held { chunks, has_fallen, task: ring::spawn(fall) });
+        self.strokes.push(Held { chunks, has_fallen }, fall);
     }
 
     /// Waits until there is room for one more.
@@ -44,12 +41,7 @@ impl InHand {
     /// # Errors
     /// That of a stroke; the others may still be falling.
     pub async fn admit(&mut self) -> Result<(), Error> {
-        while self.strokes.len() >= limits::STROKES_IN_HAND
-            || self.strokes.front().is_some_and(|held| held.task.is_finished())
-        {
-            self.end_oldest().await?;
-        }
-        Ok(())
+        self.strokes.admit(limits::STROKES_IN_HAND, |_| false).await
     }
 
     /// Waits for all of them.
@@ -57,17 +49,6 @@ impl InHand {
     /// # Errors
     /// The first error, after all have ended.
     pub async fn settle(&mut self) -> Result<(), Error> {
-        let mut result = Ok(());
-        while !self.strokes.is_empty() {
-            result = result.and(self.end_oldest().await);
-        }
-        result
-    }
-
-    async fn end_oldest(&mut self) -> Result<(), Error> {
-        let Some(held) = self.strokes.front_mut() else { return Ok(()) };
-        let ended = held.task.join().await;
-        self.strokes.pop_front();
-        ended.map_err(|source| Error::Memory { source })?
+        self.strokes.settle().await
     }
 }

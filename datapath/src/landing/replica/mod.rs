@@ -27,6 +27,7 @@ mod ahead;
 mod error;
 mod fall;
 mod foreign;
+mod in_flight;
 mod in_hand;
 mod keep;
 mod land;

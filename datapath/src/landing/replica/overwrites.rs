@@ -1,15 +1,14 @@
 //! Writes onto the target: several in flight, never two on the same bytes.
 
-use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
 use super::Error;
+use super::in_flight::InFlight;
 use super::windows::Windows;
 use crate::disk::Blocks;
 use crate::limits;
 use crate::pipeline::PooledBuffer;
-use crate::ring::{self, Task};
 use crate::unit::Extent;
 
 /// The writes of one stroke that are in flight, oldest first.
@@ -19,12 +18,12 @@ use crate::unit::Extent;
 pub(super) struct Overwrites<B> {
     disk: Rc<B>,
     pool: Windows,
-    in_flight: VecDeque<(Extent, Task<Result<(), Error>>)>,
+    in_flight: InFlight<Extent>,
 }
 
 impl<B: Blocks + 'static> Overwrites<B> {
     pub fn new(disk: Rc<B>, pool: Windows) -> Self {
-        Self { disk, pool, in_flight: VecDeque::with_capacity(Windows::COUNT) }
+        Self { disk, pool, in_flight: InFlight::default() }
     }
 
     /// Writes what `fill` puts into a buffer over `extent`, at most a window.
@@ -37,12 +36,12 @@ impl<B: Blocks + 'static> Overwrites<B> {
         let mut buffer = self.buffer(extent.length()).await?;
         fill(buffer.bytes_mut());
         let disk = Rc::clone(&self.disk);
-        let task = ring::spawn(async move {
+        let write = async move {
             let written = buffer.lend(async |memory| disk.write(extent, memory, 0).await).await;
             written.ok_or_else(|| Error::Memory { source: io::ErrorKind::OutOfMemory.into() })??;
             Ok(())
-        });
-        self.in_flight.push_back((extent, task));
+        };
+        self.in_flight.push(extent, write);
         Ok(())
     }
 
@@ -53,8 +52,7 @@ impl<B: Blocks + 'static> Overwrites<B> {
     pub async fn zero(&mut self, extent: Extent) -> Result<(), Error> {
         self.admit(extent, limits::QUEUE_DEPTH).await?;
         let disk = Rc::clone(&self.disk);
-        let task = ring::spawn(async move { Ok(disk.zero_in_place(extent).await?) });
-        self.in_flight.push_back((extent, task));
+        self.in_flight.push(extent, async move { Ok(disk.zero_in_place(extent).await?) });
         Ok(())
     }
 
@@ -63,23 +61,12 @@ impl<B: Blocks + 'static> Overwrites<B> {
     /// # Errors
     /// The first error of a write, after all of them have ended.
     pub async fn settle(&mut self) -> Result<(), Error> {
-        let mut result = Ok(());
-        while !self.in_flight.is_empty() {
-            result = result.and(self.end_oldest().await);
-        }
-        result
+        self.in_flight.settle().await
     }
 
     /// Waits until fewer than `most` are in flight, and none on `extent`.
     async fn admit(&mut self, extent: Extent, most: usize) -> Result<(), Error> {
-        let meets = |(other, _): &(Extent, _)| other.intersection(extent).is_some();
-        while self.in_flight.len() >= most
-            || self.in_flight.iter().any(meets)
-            || self.in_flight.front().is_some_and(|(_, task)| task.is_finished())
-        {
-            self.end_oldest().await?;
-        }
-        Ok(())
+        self.in_flight.admit(most, |other| other.intersection(extent).is_some()).await
     }
 
     /// A buffer: the pool has one for each write that may be in flight.
@@ -88,15 +75,8 @@ impl<B: Blocks + 'static> Overwrites<B> {
             match self.pool.try_take(bytes) {
                 Some(buffer) => return Ok(buffer),
                 None if self.in_flight.is_empty() => return Ok(self.pool.take(bytes).await),
-                None => self.end_oldest().await?,
+                None => self.in_flight.end_oldest().await?,
             }
         }
-    }
-
-    async fn end_oldest(&mut self) -> Result<(), Error> {
-        let Some((_, task)) = self.in_flight.front_mut() else { return Ok(()) };
-        let ended = task.join().await;
-        self.in_flight.pop_front();
-        ended.map_err(|source| Error::Memory { source })?
     }
 }
