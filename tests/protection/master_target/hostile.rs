@@ -1,11 +1,9 @@
 //! Visitors that may connect, and lie: who they are, what they cut, what they send.
 
-use std::time::Duration;
-
 use failback_datapath::ring;
 use failback_datapath::unit::DeltaNumber;
 use failback_datapath::wire::identity::Identity;
-use failback_datapath::wire::{CutKind, Intent, Protect, Remote};
+use failback_datapath::wire::{CutKind, Intent};
 
 use super::home::Home;
 use super::visitor::{CUT_UNIX_MS, Visitor, anew, hello};
@@ -17,17 +15,6 @@ fn started() -> (Home, Model) {
     let mut home = Home::new(BYTES as u64, "free = \"1MiB\"");
     home.start();
     (home, Model::mixed(BYTES, &mut Random::new()))
-}
-
-/// Comes again; the master target may not have noticed yet that the last one is gone.
-async fn come(remote: &Remote, says: &Protect) -> Visitor {
-    loop {
-        match Visitor::connect(remote, says).await {
-            Ok(visitor) => return visitor,
-            Err(busy) => assert!(busy.to_string().contains("session"), "{busy}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 async fn protect(home: &Home, content: &Model) -> Visitor {
@@ -62,14 +49,14 @@ fn a_machine_is_known_by_its_key_and_not_by_what_it_says() {
             pair.contains("\"machine_key\": \"SHA256:") && !pair.contains(&other.fingerprint().to_string())
         );
         assert!(home.target() == content.bytes);
-        let welcome = come(&home.remote(), &fits).await;
+        let welcome = Visitor::connect(&home.remote(), &fits).await.expect("welcome");
         assert!(!welcome.must_synchronize());
         // Its keys are lost, and it is paired anew.
         home.run(&["master-target", "release", "web-2"]).expect_code(3);
         let released = home.run(&["master-target", "release", "web-1"]).expect_success().summary();
         assert_eq!(released["pairs"], serde_json::json!(["web-1/root"]));
         drop(welcome);
-        let welcome = come(&home.remote_of(&other), &fits).await;
+        let welcome = Visitor::connect(&home.remote_of(&other), &fits).await.expect("welcome");
         assert!(!welcome.must_synchronize());
         drop(welcome);
         let refused = Visitor::connect(&home.remote(), &fits).await.err().expect("another one has it now");
@@ -86,7 +73,8 @@ fn a_cut_of_no_date_or_with_a_name_of_no_line_makes_no_point() {
         let long = "x".repeat(257);
         let cases = [(u64::MAX, "a"), (253_402_300_800_000, "b"), (CUT_UNIX_MS, "c\u{1b}[2J"), (1, &long)];
         for (cut_unix_ms, name) in cases {
-            let mut visitor = come(&home.remote(), &hello(BYTES, anew(), None)).await;
+            let mut visitor =
+                Visitor::connect(&home.remote(), &hello(BYTES, anew(), None)).await.expect("welcome");
             visitor.synchronize(&content.bytes).await;
             let refused = visitor.try_cut(CutKind::App, name, cut_unix_ms).await;
             println!("{}", refused.expect_err("it makes no sense"));
@@ -109,12 +97,12 @@ fn nothing_of_a_damaged_delta_is_written_and_it_goes_on_before_it() {
         let durable = visitor.position();
         drop(visitor);
         let again = hello(BYTES, Intent::Continue, Some(durable));
-        let mut visitor = come(&home.remote(), &again).await;
+        let mut visitor = Visitor::connect(&home.remote(), &again).await.expect("welcome");
         let remark = visitor.submit_damaged(&next.bytes, &[0, 1]).await;
         assert_eq!((remark.epoch, remark.number), (durable.epoch, DeltaNumber(1)), "{remark:?}");
         visitor.end().await;
         assert!(home.target() == content.bytes, "something of it was written");
-        let mut visitor = come(&home.remote(), &again).await;
+        let mut visitor = Visitor::connect(&home.remote(), &again).await.expect("welcome");
         assert_eq!(visitor.position(), durable, "something of it was counted");
         visitor.send(&next.bytes, &[0, 1]).await;
         visitor.cut(CutKind::Crash, "").await;

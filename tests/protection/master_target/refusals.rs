@@ -12,7 +12,7 @@ use failback_datapath::wire::{CutKind, Intent, Position, Protect};
 use serde_json::json;
 
 use super::home::Home;
-use super::visitor::{Visitor, anew, hello};
+use super::visitor::{HAS_A_SESSION, Visitor, anew, hello};
 use crate::fixture::{Model, Random, Running, binary, program, run, supervised};
 
 const BYTES: usize = 1 << 20;
@@ -75,8 +75,8 @@ fn a_second_session_is_kept_out_with_an_alarm() {
     let fits = hello(BYTES, Intent::Continue, Some(position));
     ring::run(async {
         let _first = Visitor::connect(&home.remote(), &fits).await.expect("welcome");
-        let second = Visitor::connect(&home.remote(), &fits).await.err().expect("one too many");
-        assert!(second.to_string().contains("has a session already"), "{second}");
+        let second = Visitor::connect_at_once(&home.remote(), &fits).await.err().expect("one too many");
+        assert!(second.to_string().contains(HAS_A_SESSION), "{second}");
     })
     .expect("a ring");
     home.alarms("wants a second session");

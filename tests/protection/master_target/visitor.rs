@@ -1,5 +1,7 @@
 //! An agent that is made here: it knows what its disk holds, and what was sent.
 
+use std::time::{Duration, Instant};
+
 use failback_datapath::delta::{DigestAlgorithm, Filling, Manifest, Place, Shape};
 use failback_datapath::pipeline::Digester;
 use failback_datapath::unit::{
@@ -10,6 +12,12 @@ use failback_datapath::wire::{
     Connection, Cut, CutKind, Error, Fence, Fenced, Intent, Kind, Point, Position, Protect, Protecting,
     Remark, Remote, Waiting, acknowledged,
 };
+
+/// What a master target says of a disk that somebody protects.
+pub const HAS_A_SESSION: &str = "has a session already";
+
+/// When a connection that was closed is noticed at last.
+const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Chunks of an offer.
 const OFFER_CHUNKS: u64 = 32;
@@ -51,8 +59,22 @@ pub fn anew() -> Intent {
 }
 
 impl Visitor {
-    /// Connects; whatever the master target says against it is the error.
+    /// Connects; whatever the master target says against it is the error. One that has
+    /// not noticed yet that the last visitor is gone is asked again.
     pub async fn connect(remote: &Remote, protect: &Protect) -> Result<Self, Error> {
+        let until = Instant::now() + NOTICED_WITHIN;
+        loop {
+            match Self::connect_at_once(remote, protect).await {
+                Err(busy) if busy.to_string().contains(HAS_A_SESSION) && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
+    /// The same, and one that has a session already is an error.
+    pub async fn connect_at_once(remote: &Remote, protect: &Protect) -> Result<Self, Error> {
         let mut connection = remote.connect().await?;
         connection.sender.send_message(Kind::Protect, protect).await?;
         let protecting: Protecting = connection.receiver.receive_message(Kind::Protecting).await?;
