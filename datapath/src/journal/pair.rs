@@ -67,10 +67,22 @@ pub enum PairState {
 }
 
 impl PairState {
+    /// Whether deltas of a source land.
+    #[must_use]
+    pub const fn lands(self) -> bool {
+        matches!(self, Self::Initial | Self::Protected | Self::Resyncing)
+    }
+
+    /// Whether the target may be taken to a point.
+    #[must_use]
+    pub const fn can_rewind(self) -> bool {
+        matches!(self, Self::Fenced | Self::Rewinding { .. } | Self::Rewound { .. })
+    }
+
     /// Whether a point may be chosen or be on its way: then none is given up.
     #[must_use]
     pub const fn keeps_all_points(self) -> bool {
-        matches!(self, Self::Fenced | Self::Rewinding { .. } | Self::Rewound { .. } | Self::RollingBack)
+        self.can_rewind() || matches!(self, Self::RollingBack)
     }
 }
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use super::reading::Reading;
 use super::{Error, Replica};
 use crate::disk::{Blocks, WriteMark, Written};
-use crate::journal::{PairState, Volume};
+use crate::journal::Volume;
 use crate::limits;
 use crate::unit::{Extent, to_usize};
 
@@ -44,11 +44,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// Chunks without a digest (what a crash left open) count where the target was
     /// written for certain.
     pub async fn foreign_writes(&self) -> Result<Option<ForeignWrites>, Error> {
-        let is_left = matches!(
-            self.state(),
-            PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. }
-        );
-        if !is_left || self.written_since_left() == Written::No {
+        if !self.state().can_rewind() || self.written_since_left() == Written::No {
             return Ok(None);
         }
         self.differing_from_digests().await

@@ -10,6 +10,8 @@
 //! Initial ──cut──> Protected; Initial ──cancel──> Corrupted ──begin──> Initial
 //! ```
 
+use roaring::RoaringBitmap;
+
 use super::restore::Keeping;
 use super::{Course, Cut, Error, OnForeignWrites, Replica};
 use crate::disk::{Blocks, WriteMark};
@@ -24,7 +26,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// [`Error::OutOfTurn`] before there is a point, and while it rolls back.
     pub async fn fence(&mut self) -> Result<(), Error> {
         self.step(async |replica| match replica.state() {
-            PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. } => Ok(()),
+            state if state.can_rewind() => Ok(()),
             PairState::Protected | PairState::Resyncing => {
                 replica.make_durable().await?;
                 replica.enter(PairState::Fenced).await
@@ -63,10 +65,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// what it would journal. All of it is found out before anything is changed.
     pub async fn rewind(&mut self, to: Epoch) -> Result<(), Error> {
         self.step(async |replica| {
-            match replica.state() {
-                PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. } => {}
-                _ => return Err(replica.refuse("a rewind", "fence the pair first")),
-            }
+            replica.check_can_rewind()?;
             replica.rewind_to(to).await
         })
         .await
@@ -78,14 +77,8 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// # Errors
     /// As [`Self::rewind`].
     pub async fn rehearse_rewind(&self, to: Epoch) -> Result<u64, Error> {
-        match self.state() {
-            PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. } => {}
-            _ => return Err(self.refuse("a rewind", "fence the pair first")),
-        }
-        self.journal.point(to)?;
-        self.check_untouched().await?;
-        let changed = self.journal.chunks_since(to).await?;
-        let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
+        self.check_can_rewind()?;
+        let (changed, first_touches) = self.plan_rewind(to).await?;
         self.journal.ensure_room(first_touches, self.leaves_free_bytes)?;
         Ok(changed.len().saturating_mul(u64::from(self.journal.pair().chunk_size.bytes())))
     }
@@ -95,12 +88,23 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         self.restored = Some(Box::new(hear));
     }
 
-    async fn rewind_to(&mut self, to: Epoch) -> Result<(), Error> {
+    fn check_can_rewind(&self) -> Result<(), Error> {
+        if self.state().can_rewind() { Ok(()) } else { Err(self.refuse("a rewind", "fence the pair first")) }
+    }
+
+    /// The chunks that a rewind to `to` looks at, and how many of them it touches
+    /// for the first time.
+    async fn plan_rewind(&self, to: Epoch) -> Result<(RoaringBitmap, u64), Error> {
         self.journal.point(to)?;
         self.check_untouched().await?;
-        self.in_hand.settle().await?;
         let changed = self.journal.chunks_since(to).await?;
         let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
+        Ok((changed, first_touches))
+    }
+
+    async fn rewind_to(&mut self, to: Epoch) -> Result<(), Error> {
+        self.in_hand.settle().await?;
+        let (changed, first_touches) = self.plan_rewind(to).await?;
         self.journal.reserve_room(first_touches, self.leaves_free_bytes)?;
         if self.state() != (PairState::Rewinding { to }) {
             self.enter(PairState::Rewinding { to }).await?;

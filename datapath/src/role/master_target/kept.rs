@@ -62,12 +62,8 @@ impl<B: Blocks + 'static, V: Volume> Kept<B, V> {
     async fn expire(&mut self) -> Result<Expired, Error> {
         let time = self.clock.look(Clock::now());
         let mut expired = self.replica.expire(&self.policy, time).await?;
-        let asked = self.room.take();
-        if asked > 0 {
-            let (points, given) = self.replica.give_up(asked).await?;
-            self.room.leave(asked.saturating_sub(given));
-            expired.points.extend(points);
-        }
+        let given_up = self.room.give(async |bytes| self.replica.give_up(bytes).await).await?;
+        expired.points.extend(given_up);
         Ok(expired)
     }
 
@@ -223,14 +219,10 @@ impl<B: Blocks + 'static, V: Volume> Landing for Kept<B, V> {
     }
 
     async fn leave(&mut self) -> Result<(), LandingError> {
-        match self.replica.position().state {
-            PairState::Initial | PairState::Protected | PairState::Resyncing
-                if self.replica.stopped().is_none() =>
-            {
-                Ok(self.replica.leave().await?)
-            }
-            _ => Ok(()),
+        if self.replica.position().state.lands() && self.replica.stopped().is_none() {
+            self.replica.leave().await?;
         }
+        Ok(())
     }
 
     async fn fence(&mut self, epoch: Epoch) -> Result<(), LandingError> {

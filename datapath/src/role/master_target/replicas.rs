@@ -174,7 +174,33 @@ impl Replicas {
     /// [`Error::Unready`]: it has none, somebody else has it open, or the target
     /// is not what it was.
     pub async fn enter(&self, pair: &PairName) -> Result<KeptReplica, Error> {
-        self.reopen(pair).await
+        let (assignment, folder, known) = (self.assigned(pair)?, self.folder(pair), self.known(pair)?);
+        let directory = once_free(|| Directory::open(&folder, HOLDER)).await.map_err(unready(pair))?;
+        let disk = disk::open(&assignment.target, Purpose::Target).map_err(unready(pair))?;
+        check_same(pair, &known, &disk)?;
+        let (identity, owner) = (disk.identity().clone(), self.owner(pair, &disk).with_journal());
+        let was_given_up = self.mark(pair)?.is_none();
+        if was_given_up {
+            self.state.check_unowned(&identity, disk.size_bytes()).map_err(unready(pair))?;
+        } else {
+            self.state.own(&identity, &owner).map_err(unready(pair))?;
+        }
+        let disk = RingDisk::new(self.noticed(disk));
+        let (mut replica, _recovery) = Replica::open(disk, directory).await.map_err(unready(pair))?;
+        self.check_left(pair, &mut replica, &known).await?;
+        if was_given_up {
+            let text = format!(
+                "{pair}: its target was nobody's meanwhile: it is read and compared as a whole, and points from \
+                 before hold whatever was written to it"
+            );
+            replica.distrust().await.map_err(unready(pair))?;
+            self.state.own(&identity, &owner).map_err(unready(pair))?;
+            self.notice(&Notice::new("given-up", text));
+        }
+        if replica.position().state == PairState::RollingBack {
+            replica.resume().await.map_err(unready(pair))?;
+        }
+        Ok(self.keep(replica))
     }
 
     /// Opens the target of a pair that has a journal to look at it, on this thread's
@@ -210,36 +236,6 @@ impl Replicas {
         Ok(known)
     }
 
-    async fn reopen(&self, pair: &PairName) -> Result<KeptReplica, Error> {
-        let (assignment, folder, known) = (self.assigned(pair)?, self.folder(pair), self.known(pair)?);
-        let directory = once_free(|| Directory::open(&folder, HOLDER)).await.map_err(unready(pair))?;
-        let disk = disk::open(&assignment.target, Purpose::Target).map_err(unready(pair))?;
-        check_same(pair, &known, &disk)?;
-        let (identity, owner) = (disk.identity().clone(), self.owner(pair, &disk).with_journal());
-        let was_given_up = self.mark(pair)?.is_none();
-        if was_given_up {
-            self.state.check_unowned(&identity, disk.size_bytes()).map_err(unready(pair))?;
-        } else {
-            self.state.own(&identity, &owner).map_err(unready(pair))?;
-        }
-        let disk = RingDisk::new(self.noticed(disk));
-        let (mut replica, _recovery) = Replica::open(disk, directory).await.map_err(unready(pair))?;
-        self.check_left(pair, &mut replica, &known).await?;
-        if was_given_up {
-            let text = format!(
-                "{pair}: its target was nobody's meanwhile: it is read and compared as a whole, and points from \
-                 before hold whatever was written to it"
-            );
-            replica.distrust().await.map_err(unready(pair))?;
-            self.state.own(&identity, &owner).map_err(unready(pair))?;
-            self.notice(&Notice::new("given-up", text));
-        }
-        if replica.position().state == PairState::RollingBack {
-            replica.resume().await.map_err(unready(pair))?;
-        }
-        Ok(self.keep(replica))
-    }
-
     /// A target that others wrote to while its agent was away is compared as a
     /// whole. One that was left to an operator is looked at when something is to
     /// be done with it.
@@ -249,7 +245,7 @@ impl Replicas {
         replica: &mut Replica<RingDisk, Directory>,
         known: &Pair,
     ) -> Result<(), Error> {
-        if !matches!(known.state, PairState::Initial | PairState::Protected | PairState::Resyncing) {
+        if !known.state.lands() {
             return Ok(());
         }
         if replica.written_since_left() == Written::Yes {
@@ -283,12 +279,8 @@ impl Replicas {
         }
         let time = self.clock.look(Clock::now());
         let mut expired = journal.expire(&self.policy, time).map_err(unready(pair))?;
-        let asked = self.room.take();
-        if asked > 0 {
-            let (points, given) = journal.give_up(asked).map_err(unready(pair))?;
-            self.room.leave(asked.saturating_sub(given));
-            expired.points.extend(points);
-        }
+        let given_up = self.room.give(async |bytes| journal.give_up(bytes)).await.map_err(unready(pair))?;
+        expired.points.extend(given_up);
         while journal.merge().await.map_err(unready(pair))? {}
         Ok(Tended::of(expired))
     }
@@ -335,7 +327,7 @@ impl Targets for Replicas {
         if let Some(reason) = other_size(&visitor.protect, known.size_bytes) {
             return Err(Error::Unfit { peer: visitor.protect.machine.clone(), reason });
         }
-        let mut kept = self.reopen(pair).await?;
+        let mut kept = self.enter(pair).await?;
         if known.machine_identity.is_empty() || known.machine_key.is_empty() {
             let (identity, key) = (&visitor.protect.machine_identity, visitor.key.to_string());
             kept.replica().remember_machine(identity, &key).await.map_err(unready(pair))?;

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::unit::Epoch;
+
 /// What is asked for; its clones ask the same. One journal at a time takes it up,
 /// and leaves what it had no points for.
 #[derive(Clone, Default)]
@@ -25,13 +27,28 @@ impl SharedRoom {
         *asked = Asked { bytes: bytes.max(asked.bytes), is_new: true };
     }
 
+    /// Has `give_up` give up points for what is asked for, if anything is; which
+    /// those are.
+    pub(super) async fn give<E>(
+        &self,
+        give_up: impl AsyncFnOnce(u64) -> Result<(Vec<Epoch>, u64), E>,
+    ) -> Result<Vec<Epoch>, E> {
+        let asked = self.take();
+        if asked == 0 {
+            return Ok(Vec::new());
+        }
+        let (points, given_bytes) = give_up(asked).await?;
+        self.leave(asked.saturating_sub(given_bytes));
+        Ok(points)
+    }
+
     /// What to give up points for.
     pub(super) fn take(&self) -> u64 {
         std::mem::take(&mut self.asked().bytes)
     }
 
     /// What nobody gave up points for yet; who comes next may have some.
-    pub(super) fn leave(&self, bytes: u64) {
+    fn leave(&self, bytes: u64) {
         let mut asked = self.asked();
         asked.bytes = bytes.max(asked.bytes);
     }
