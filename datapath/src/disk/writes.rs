@@ -124,7 +124,7 @@ impl FileMark {
 fn since(file: &File) -> Option<String> {
     let metadata = file.metadata().ok()?;
     if !is_block_device(&metadata) {
-        return Some(format!("file {}:{}", metadata.dev(), metadata.ino()));
+        return Some(format!("file:{}:{}", metadata.dev(), metadata.ino()));
     }
     let host = Host::here();
     let device = host.device(DeviceNumber::from_raw(metadata.rdev())).ok()?;
@@ -132,8 +132,7 @@ fn since(file: &File) -> Option<String> {
         Some((disk, _)) => host.device(disk).ok()?,
         None => device,
     };
-    let sequence = whole.attribute("diskseq").unwrap_or_default();
-    Some(format!("device {} {} {}", host.boot_id().ok()?, whole.number, sequence.trim()))
+    host.attachment(&whole).ok()
 }
 
 fn counters(stat: &str) -> Vec<i64> {

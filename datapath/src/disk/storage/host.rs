@@ -261,6 +261,16 @@ impl Host {
         let text = read_bounded(&path).map_err(|source| StorageError::read(&path, source))?;
         Ok(text.trim().to_owned())
     }
+
+    /// A name for what is attached as a whole disk now: another one after a reboot
+    /// or when something else is attached there.
+    ///
+    /// # Errors
+    /// As [`Self::boot_id`].
+    pub fn attachment(&self, device: &BlockDevice) -> Result<String, StorageError> {
+        let sequence = device.attribute("diskseq").unwrap_or_else(|| "0".to_owned());
+        Ok(format!("boot:{}:{}:{}", self.boot_id()?, device.number, sequence.trim()))
+    }
 }
 
 impl BlockDevice {

@@ -178,11 +178,7 @@ pub(super) fn of_device(
     }
     Ok(match name(&device) {
         Some(base) => Identity::stable(base),
-        None => {
-            let sequence = device.attribute("diskseq").unwrap_or_else(|| "0".to_owned());
-            let base = format!("boot:{}:{number}:{}", host.boot_id()?, sequence.trim());
-            Identity { base, offset: 0, stable: false }
-        }
+        None => Identity { base: host.attachment(&device)?, offset: 0, stable: false },
     })
 }
 
