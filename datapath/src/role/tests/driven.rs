@@ -64,17 +64,21 @@ fn a_target_that_fails_at_any_step_costs_no_change_and_no_point_is_false() {
     }
 }
 
-#[test]
-fn an_agent_that_is_stopped_and_started_sends_only_what_changed() {
+/// A disk that has a point and was changed since, in three chunks, while no agent ran.
+fn changed_without_an_agent() -> Rig {
     let rig = Rig::new(SIZE);
     filled(&rig);
-    let agent = rig.new_agent();
-    let mut freezer = rig.source.freezer();
-    agent.cut(&mut freezer);
-    drop(agent);
-    let landed = rig.model.look().chunks_landed;
+    rig.new_agent().cut(&mut rig.source.freezer());
     rig.source.write(4096, &[1; 4096]);
     rig.source.write(1 << 20, &[2; 8192]);
+    rig
+}
+
+#[test]
+fn an_agent_that_is_stopped_and_started_sends_only_what_changed() {
+    let rig = changed_without_an_agent();
+    let mut freezer = rig.source.freezer();
+    let landed = rig.model.look().chunks_landed;
     let agent = rig.agent(Disk::Disconnected);
     agent.cut(&mut freezer);
     let model = rig.model.look();
@@ -85,17 +89,11 @@ fn an_agent_that_is_stopped_and_started_sends_only_what_changed() {
 
 #[test]
 fn nothing_of_a_damaged_delta_lands_and_it_is_sent_again() {
-    let rig = Rig::new(SIZE);
-    filled(&rig);
-    let agent = rig.new_agent();
+    let rig = changed_without_an_agent();
     let mut freezer = rig.source.freezer();
-    agent.cut(&mut freezer);
-    drop(agent);
     let landed = rig.model.look().chunks_landed;
     let held = rig.model.look().disk.clone();
     rig.model.look().misreads = 3;
-    rig.source.write(4096, &[1; 4096]);
-    rig.source.write(1 << 20, &[2; 8192]);
     let agent = rig.agent(Disk::Disconnected);
     let remarks = || agent.errors.lock().unwrap().iter().filter(|error| error.contains("damaged")).count();
     let until = Instant::now() + Duration::from_secs(60);

@@ -31,23 +31,31 @@ impl Absent {
 
 impl Machine {
     /// Takes a disk up, or notes why not.
-    pub(super) fn take_up(&mut self, settings: &DiskSettings) -> Result<(), MachineError> {
+    fn try_to_take_up(&mut self, settings: &DiskSettings) -> Result<(), MachineError> {
         match self.protect(settings, None) {
             Ok(disk) => self.disks.push(disk),
             Err(error) => {
                 let (disk, reason) = (settings.name.clone(), error.to_string());
-                let text =
-                    format!("disk {disk} cannot be taken up, and there is no point without it: {reason}");
                 self.absent.disks.push(LeftOut { disk, reason });
                 self.absent.again_at = Instant::now() + limits::ABSENT_AGAIN_AFTER;
-                self.tell(Event::Alarm { text });
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    /// Tries again to take up those that are absent; whether one is there now.
+    /// The same for one that is asked for from now on: an alarm says why not.
+    pub(super) fn take_up(&mut self, settings: &DiskSettings) -> Result<(), MachineError> {
+        let taken_up = self.try_to_take_up(settings);
+        if let Err(error) = &taken_up {
+            let name = &settings.name;
+            let text = format!("disk {name} cannot be taken up, and there is no point without it: {error}");
+            self.tell(Event::Alarm { text });
+        }
+        taken_up
+    }
+
+    /// Tries again to take up those that are absent.
     pub(super) fn look_for_absent(&mut self) -> bool {
         if self.absent.disks.is_empty() || Instant::now() < self.absent.again_at {
             return false;
@@ -58,19 +66,12 @@ impl Machine {
             self.tell(Event::Alarm { text: error.to_string() });
             return false;
         }
-        let absent = std::mem::take(&mut self.absent.disks);
-        for LeftOut { disk: name, .. } in absent {
-            let wanted = self.common.settings.disks.iter().find(|wanted| wanted.name == name).cloned();
-            match wanted.map(|wanted| self.protect(&wanted, None)) {
-                None => {}
-                Some(Ok(disk)) => {
-                    self.disks.push(disk);
-                    let text = format!("disk {name} is there now, and taken up");
-                    self.tell(Event::Notice(Notice::new("taken-up", text)));
-                }
-                Some(Err(error)) => {
-                    self.absent.disks.push(LeftOut { disk: name, reason: error.to_string() });
-                }
+        let wanted: Vec<DiskSettings> = self.missing().cloned().collect();
+        self.absent.disks.clear();
+        for settings in wanted {
+            if self.try_to_take_up(&settings).is_ok() {
+                let text = format!("disk {} is there now, and taken up", settings.name);
+                self.tell(Event::Notice(Notice::new("taken-up", text)));
             }
         }
         true
