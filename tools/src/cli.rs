@@ -40,7 +40,8 @@ pub enum Command {
     Inspect(crate::command::inspect::Inspect),
     /// Measure on this host what `sync` is made of: each stage alone, and the whole.
     Bench(crate::command::bench::Bench),
-    /// Show all of it on a disk made for the purpose: copy, change, copy again, check.
+    /// Show all of it on disks made for the purpose: copies, then live protection, the way home, a
+    /// rewind.
     Demo(crate::command::demo::Demo),
     /// Thaw what an agent froze, whatever happens to the agent.
     #[command(hide = true)]
