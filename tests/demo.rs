@@ -4,17 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::fixture::Need::{LoopDevices, Program, Root};
 use crate::fixture::{
-    Outcome, Running, Scratch, assert_image_sound, assert_same_bytes, binary, need, program,
+    LONG, Outcome, Running, Scratch, assert_image_sound, assert_same_bytes, binary, need, program,
 };
 
-const SOON: Duration = Duration::from_secs(120);
 const SMALL: &[&str] = &["--json", "--size", "64M"];
 const SIZE_BYTES: u64 = 64 << 20;
 
@@ -52,7 +50,7 @@ fn ordinary_demo(scratch: &Scratch) -> Command {
 }
 
 fn run(mut command: Command) -> Outcome {
-    Running::start(&mut command).finish(SOON)
+    Running::start(&mut command).finish(LONG)
 }
 
 /// Neither a file, nor a mount, nor a loop device.
@@ -171,12 +169,12 @@ fn modified(path: &Path) -> std::time::SystemTime {
 /// Stops a demo once it has done `step`.
 fn interrupt(scratch: &Scratch, mut command: Command, step: &str, signal: Signal) {
     let running = Running::start(&mut command);
-    running.wait_for(SOON, |line| {
+    running.wait_for(LONG, |line| {
         let event: Value = serde_json::from_str(line).ok()?;
         (event["step"] == step).then_some(())
     });
     running.signal(signal);
-    let outcome = running.finish(SOON).expect_code(4);
+    let outcome = running.finish(LONG).expect_code(4);
     assert!(outcome.stderr.contains("interrupted"), "{outcome}");
     assert_nothing_left(scratch);
 }

@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fixture::{Failback, Random, Running, Scratch, Server, assert_same_bytes, export};
-
-use super::hosts::{Hosts, counter, eventually, is_unfinished, pair, path_text};
+use super::hosts::{Hosts, counter, is_unfinished, pair, path_text};
 use super::proxy::Proxy;
-
-const SOON: Duration = Duration::from_secs(60);
+use crate::fixture::{
+    Failback, LONG, Random, Running, Scratch, Server, assert_same_bytes, eventually, export,
+};
 
 const SEGMENT: u64 = 64 << 20;
 const SEGMENTS: u64 = 8;
@@ -127,14 +126,14 @@ impl Run {
     fn resume_slowly(&self, options: &[&str]) -> Running {
         for _ in 0..100 {
             let running = self.sync(options).start();
-            let has_begun = running.wait_for(SOON, |line| {
+            let has_begun = running.wait_for(LONG, |line| {
                 let has_ended = line.contains("\"error\"");
                 (has_ended || line.contains("\"resuming\"")).then_some(!has_ended)
             });
             if has_begun {
                 return running;
             }
-            running.finish(SOON).expect_code(3);
+            running.finish(LONG).expect_code(3);
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("the target is never free again");
@@ -144,7 +143,7 @@ impl Run {
     fn kill(&mut self, running: Running) {
         if self.way != Way::Local && self.random.happens(50) {
             self.server.take().expect("it is served").kill();
-            running.finish(SOON).expect_code(6);
+            running.finish(LONG).expect_code(6);
             self.serve();
         } else {
             running.kill();
@@ -153,7 +152,7 @@ impl Run {
 
     /// The same command again to its end: where it went on from.
     fn finish(&self, options: &[&str]) -> u64 {
-        let outcome = self.resume_slowly(options).finish(SOON).expect_success();
+        let outcome = self.resume_slowly(options).finish(LONG).expect_success();
         assert_same_bytes(&self.source, &self.target, SIZE);
         assert!(!is_unfinished(self.target_host(), &self.target), "the mark stays");
         counter(&outcome, "resumed_from")

@@ -5,13 +5,12 @@ use failback_datapath::pipeline::{DigestAlgorithm, Digester};
 use failback_datapath::ring;
 use serde_json::{Value, json};
 
-use crate::fixture::{Model, Random, Server, assert_same_bytes, export};
-
 use super::hosts::{Hosts, is_unfinished, memory_peak, path_text};
 use super::raw::{
     ALIVE, CREDIT, DATA, DIGESTS, END, FINISHED, HELLO, HOLE, JOIN, OPEN, OPENED, RawPeer, SEGMENT_DONE,
     START, STARTED, ZERO, control, end, facts, frame, header, hello, open, start,
 };
+use crate::fixture::{Model, Random, Server, assert_same_bytes, eventually, export};
 
 const CHUNK: u64 = 64 << 10;
 const SEGMENT: u64 = 64 << 20;
@@ -254,6 +253,8 @@ fn a_start_that_trusts_what_an_earlier_run_left_is_refused() {
         // One whole segment, rightly written, and then gone.
         let bytes = victim.model.bytes[..65_536].to_vec();
         peer.say(&[data(0, &bytes), segment_done(0)].concat()).await;
+        // What a connection that breaks has not brought yet is lost with it.
+        eventually("its target is marked", || is_unfinished(&victim.hosts.home, &far));
         drop(peer);
         let open = open("far", SIZE);
         let mut peer = RawPeer::open_soon(&victim.hosts.away, victim.server.address(), &open).await;

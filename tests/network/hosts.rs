@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -80,15 +79,6 @@ pub fn assert_message(outcome: &Outcome, parts: &[&str]) {
 pub fn is_unfinished(host: &Scratch, path: &Path) -> bool {
     let info = Failback::new(host, ["image", "info", path_text(path)]).run().expect_success();
     info.stdout.contains("UNFINISHED")
-}
-
-/// Waits until `met`.
-pub fn eventually(what: &str, met: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !met() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// The most memory, in bytes, that a process ever held.

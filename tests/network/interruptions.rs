@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::fixture::{Model, Random, Running, Server, assert_same_bytes, export};
-
-use super::hosts::{Hosts, error, eventually, is_unfinished, pair, path_text};
+use super::hosts::{Hosts, error, is_unfinished, pair, path_text};
 use super::proxy::Proxy;
+use crate::fixture::{LONG, Model, Random, Running, Server, assert_same_bytes, eventually, export};
 
+/// A peer that says nothing for a minute is gone.
+const BEFORE_A_SILENT_PEER_IS_GIVEN_UP: Duration = Duration::from_secs(45);
 const SIZE: usize = 24 << 20;
-const SOON: Duration = Duration::from_secs(20);
 
 /// A push that takes some seconds, over a wire that can be cut.
 struct Push {
@@ -58,7 +58,7 @@ impl Push {
     }
 
     fn failed_at_server(&self) {
-        self.server().process().wait_for(SOON, |line| line.contains("\"failed\"").then_some(()));
+        self.server().process().wait_for(LONG, |line| line.contains("\"failed\"").then_some(()));
     }
 
     /// The target is marked; the same command again continues, and takes the mark away.
@@ -79,7 +79,7 @@ fn a_killed_server() {
     let mut push = Push::new();
     let running = push.start();
     push.server.take().expect("it is served").kill();
-    let outcome = running.finish(SOON).expect_code(6);
+    let outcome = running.finish(LONG).expect_code(6);
     assert!(outcome.stderr.contains("marked as unfinished"), "{outcome}");
     // Nobody answers.
     let outcome = push.sync(&[]).run().expect_code(6);
@@ -102,7 +102,7 @@ fn an_interrupted_client() {
         let push = Push::new();
         let running = push.start();
         running.signal(signal);
-        let outcome = running.finish(SOON).expect_code(4);
+        let outcome = running.finish(LONG).expect_code(4);
         assert!(outcome.stderr.contains("unfinished"), "{outcome}");
         push.failed_at_server();
         push.ends_equal();
@@ -115,7 +115,7 @@ fn a_server_that_is_asked_to_stop() {
     let running = push.start();
     let server = push.server.take().expect("it is served");
     server.process().signal(Signal::SIGTERM);
-    let outcome = running.finish(SOON).expect_code(6);
+    let outcome = running.finish(LONG).expect_code(6);
     assert!(error(&outcome)["target_state"] == "unfinished", "{outcome}");
     eventually("the server ends", || std::net::TcpStream::connect(server.address()).is_err());
     drop(server);
@@ -129,7 +129,7 @@ fn a_wire_that_is_closed_or_half_closed() {
         let push = Push::new();
         let running = push.start();
         push.proxy.close(how);
-        running.finish(SOON).expect_code(6);
+        running.finish(LONG).expect_code(6);
         push.failed_at_server();
         push.ends_equal();
     }
@@ -142,7 +142,7 @@ fn a_frozen_wire_does_not_hold_up_whoever_stops() {
     push.proxy.freeze();
     std::thread::sleep(Duration::from_millis(300));
     running.signal(Signal::SIGINT);
-    let outcome = running.finish(Duration::from_secs(10)).expect_code(4);
+    let outcome = running.finish(BEFORE_A_SILENT_PEER_IS_GIVEN_UP).expect_code(4);
     assert!(outcome.stderr.contains("unfinished"), "{outcome}");
     push.proxy.close(Shutdown::Both);
     push.failed_at_server();

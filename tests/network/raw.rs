@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use failback_datapath::ring;
 use failback_datapath::wire::identity::Identity;
@@ -12,7 +12,7 @@ use failback_datapath::wire::peers::{Address, KnownPeers, Peer};
 use failback_datapath::wire::tls::{self, Accepted, Error, ServerSettings};
 use serde_json::{Value, json};
 
-use crate::fixture::Scratch;
+use crate::fixture::{LONG, Scratch};
 
 pub const HELLO: u8 = 1;
 pub const OPEN: u8 = 2;
@@ -166,14 +166,15 @@ impl RawPeer {
 
     /// The same, once the server has let go of an earlier run's target.
     pub async fn open_soon(host: &Scratch, address: &str, open: &Value) -> Self {
-        for _ in 0..1000 {
+        let deadline = Instant::now() + LONG;
+        loop {
             match Self::open(host, address, open).await {
                 Ok(peer) => return peer,
                 Err(reason) => assert!(reason["message"].to_string().contains("is locked"), "{reason}"),
             }
-            thread::sleep(std::time::Duration::from_millis(10));
+            assert!(Instant::now() < deadline, "the export is never free again");
+            thread::sleep(Duration::from_millis(10));
         }
-        panic!("the export is never free again");
     }
 }
 

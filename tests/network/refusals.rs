@@ -1,11 +1,10 @@
 //! What is refused over the wire, before a byte is written.
 
 use std::path::Path;
-use std::time::Duration;
 
 use crate::fixture::{
-    Failback, LoopDevice, Model, Mount, Need, Outcome, Random, Scratch, Server, assert_same_bytes, export,
-    need, program, run,
+    Failback, LONG, LoopDevice, Model, Mount, Need, Outcome, Random, Scratch, Server, assert_same_bytes,
+    export, need, program, run,
 };
 
 use super::hosts::{Hosts, assert_message, error, pair, path_text, sync, token};
@@ -157,7 +156,7 @@ fn a_second_run_onto_one_export_is_refused_and_the_first_ends_well() {
     let server = hosts.serve(&[export("far", &far)]);
     pair(&hosts.home, server.address(), &third);
     let first = hosts.sync(path_text(&source), &server.url("far"), &["--limit-rate", "6M"]).start();
-    server.process().wait_for(Duration::from_secs(20), |line| line.contains("begun").then_some(()));
+    server.process().wait_for(LONG, |line| line.contains("begun").then_some(()));
     let other = third.image("other", 12 << 20);
     for options in [&[][..], &["--whole"], &["--dry-run"]] {
         let outcome = sync(&third, path_text(&other), &server.url("far"), options).run();
@@ -167,6 +166,6 @@ fn a_second_run_onto_one_export_is_refused_and_the_first_ends_well() {
     }
     let outcome = sync(&third, &server.url("far"), path_text(&other), &[]).run().expect_code(3);
     assert!(error(&outcome)["target_state"] == "untouched", "{outcome}");
-    first.finish(Duration::from_secs(60)).expect_success();
+    first.finish(LONG).expect_success();
     model.assert_starts(&far);
 }

@@ -8,16 +8,13 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::hosts::{Hosts, error, is_unfinished, path_text};
 use crate::fixture::{
-    Failback, Model, Need, Random, Running, Scratch, Sshd, assert_same_bytes, binary, need,
+    Failback, LONG, Model, Need, Random, Running, Scratch, Sshd, assert_same_bytes, binary, eventually, need,
 };
-
-use super::hosts::{Hosts, error, eventually, is_unfinished, path_text};
 
 const NEEDS: [Need; 3] = [Need::Program("sshd"), Need::Program("ssh"), Need::Program("ssh-keygen")];
 const SIZE: usize = 24 << 20;
-const SOON: Duration = Duration::from_secs(30);
-
 /// A slow run between two hosts of which one is reached over ssh.
 struct OverSsh {
     hosts: Hosts,
@@ -117,7 +114,7 @@ fn a_signal_stops_a_run_over_ssh() {
         let run = OverSsh::new(is_push);
         let running = run.start();
         running.signal(signal);
-        let outcome = running.finish(SOON).expect_code(4);
+        let outcome = running.finish(LONG).expect_code(4);
         assert_eq!(error(&outcome)["code"], "interrupted", "{outcome}");
         assert!(outcome.stderr.contains("unfinished"), "{outcome}");
         run.ends_equal();
@@ -131,7 +128,7 @@ fn the_end_of_ssh_ends_a_run() {
         let run = OverSsh::new(is_push);
         let running = run.start();
         kill(ssh_of(&running), Signal::SIGKILL).expect("it runs");
-        let outcome = running.finish(SOON).expect_code(6);
+        let outcome = running.finish(LONG).expect_code(6);
         assert!(outcome.stderr.contains("unfinished"), "{outcome}");
         run.ends_equal();
     }

@@ -1,13 +1,13 @@
 //! Whoever comes to a server's port without a certificate that it knows: the
 //! server takes no harm, and lets the next good client in.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Model, Need, Random, Server, assert_same_bytes, export, need, program, run};
+use crate::fixture::{LONG, Model, Need, Random, Server, assert_same_bytes, export, need, program, run};
 
 use super::hosts::{Hosts, memory_peak, path_text};
 
@@ -27,7 +27,7 @@ impl House {
 
     fn knock(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.address()).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(15))).expect("sockets can");
+        stream.set_read_timeout(Some(LONG)).expect("sockets can");
         stream
     }
 
@@ -63,7 +63,8 @@ fn garbage_and_closed_connections_do_no_harm() {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         // At most an alert comes back, and the end.
         let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
+        let end = stream.read_to_end(&mut answer);
+        assert!(end.is_ok() || end.is_err_and(|error| error.kind() != ErrorKind::WouldBlock), "it is held");
         assert!(answer.len() < 100, "{} bytes for a stranger", answer.len());
     }
     house.assert_serves();
@@ -81,24 +82,25 @@ fn who_speaks_one_byte_a_second_is_cut_off() {
                 let hello = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
                 for byte in hello.iter().chain(&[number; 60]) {
                     if stream.write_all(&[*byte]).is_err() {
-                        return;
+                        return true;
                     }
                     match stream.read(&mut [0; 64]) {
-                        Ok(0) => return,
+                        Ok(0) => return true,
                         Ok(_) => {}
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                        Err(_) => return,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                        Err(_) => return true,
                     }
                 }
+                false
             })
         })
         .collect();
     house.assert_serves();
     for slow in slow {
-        slow.join().expect("it ends");
+        assert!(slow.join().expect("it ends"), "nobody cut it off");
     }
     let elapsed = start.elapsed();
-    assert!((8..14).contains(&elapsed.as_secs()), "cut off after {elapsed:?}, not 10 seconds");
+    assert!(elapsed.as_secs() >= 8, "cut off after {elapsed:?}, not 10 seconds");
     house.assert_serves();
 }
 
@@ -147,7 +149,7 @@ fn a_server_that_runs_out_of_files_goes_on() {
     run(program("prlimit").args(["--pid", &process, "--nofile=64:64"]));
     let many: Vec<_> = (0..100).map(|_| TcpStream::connect(house.server.address())).collect();
     let full = |line: &str| line.contains("turned away").then_some(());
-    house.server.process().wait_for(Duration::from_secs(20), full);
+    house.server.process().wait_for(LONG, full);
     drop(many);
     thread::sleep(Duration::from_secs(1));
     house.assert_serves();

@@ -4,16 +4,15 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::fixture::Need::LoopDevices;
+
+use super::hosts::{Hosts, counter, error, is_unfinished, pair, path_text};
 use crate::fixture::{
-    Failback, LoopDevice, Model, Outcome, Random, Scratch, Server, assert_same_bytes, export, need,
+    Failback, LONG, LoopDevice, Model, Outcome, Random, Scratch, Server, assert_same_bytes, eventually,
+    export, need,
 };
 
-use super::hosts::{Hosts, counter, error, eventually, is_unfinished, pair, path_text};
-
-const SOON: Duration = Duration::from_secs(60);
 const MIB: usize = 1 << 20;
 const SEGMENT: usize = 64 << 20;
 /// Two segments; most of the first is zero.
@@ -69,7 +68,7 @@ fn is_found(is_relay: bool, offset: usize, cursor: usize) {
     let options = ["--verify", "--streams", "1", "--limit-rate", "5M"];
     let running = hosts.sync(&from, &server.url("far"), &options).start();
     rot(&backing, &model, offset);
-    assert_found(running.finish(SOON), &hosts.home, far.path(), cursor);
+    assert_found(running.finish(LONG), &hosts.home, far.path(), cursor);
     // The same command again: one chunk is wrong.
     let outcome = hosts.sync(&from, &server.url("far"), &["--verify"]).run().expect_success();
     assert_eq!(counter(&outcome, "chunks_differing"), 1, "{outcome}");

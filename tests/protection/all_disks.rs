@@ -10,10 +10,10 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::ends::Ends;
-use super::rig::{LONG, Rig, Setup, able, event};
+use super::rig::{Rig, Setup, able, event};
 use super::swap::Swap;
 use super::volume::fill;
-use crate::fixture::{LoopDevice, Random, Running, Scratch, binary, program, run, supervised};
+use crate::fixture::{LONG, LoopDevice, Random, Running, Scratch, binary, program, run, supervised};
 
 const BYTES: u64 = 6 << 20;
 /// Lets go of what other tests have mounted, which the new namespace would hold,

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::ends::Ends;
 use super::rig::{Filesystem, Rig, Setup, able};
-use super::volume::{alarm, eventually, fill};
-use crate::fixture::{Need, Random, Scratch, binary, need, supervised};
+use super::volume::{alarm, fill};
+use crate::fixture::{Need, Random, Scratch, binary, eventually, need, supervised};
 
 const DISK_BYTES: u64 = 10 << 20;
 const MINUTE_MS: i64 = 60_000;

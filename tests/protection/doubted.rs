@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use failback_datapath::sys::bpf::{self, SharedWords};
 
 use super::ends::Ends;
-use super::rig::{LONG, Rig, Setup, able, event};
+use super::rig::{Rig, Setup, able, event};
 use super::volume::fill;
 use crate::fixture::Need::Tracking;
-use crate::fixture::{Random, assert_same_bytes, need, program, run};
+use crate::fixture::{LONG, Random, assert_same_bytes, need, program, run};
 
 const MIB: u64 = 1 << 20;
 const DISK_BYTES: u64 = 8 * MIB;

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use nix::sys::signal::Signal;
 
 use super::oracle::{History, Verdict, judge};
-use super::rig::{LONG, Listed, Rig};
-use crate::fixture::{Running, assert_same_bytes};
+use super::rig::{Listed, Rig};
+use crate::fixture::{LONG, Running, assert_same_bytes};
 
 /// Agent and master target. A watchdog leads a session of its own, and is not
 /// killed with its agent's group.

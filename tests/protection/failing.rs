@@ -8,8 +8,8 @@ use super::ends::{Ends, judge_all};
 use super::failures::LOAD;
 use super::oracle::{Clock, Writer};
 use super::rig::{Filesystem, Protected, Rig, Setup, able};
-use super::volume::{Unreadable, Unwritable, Volume, alarm, eventually, fill};
-use crate::fixture::{LoopDevice, Mount, Random, Scratch, program, run};
+use super::volume::{Unreadable, Unwritable, Volume, alarm, fill};
+use crate::fixture::{LoopDevice, Mount, Random, Scratch, eventually, program, run};
 
 const MIB: u64 = 1 << 20;
 const DISK_BYTES: u64 = 10 * MIB;

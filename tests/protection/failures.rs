@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::ends::{Ends, judge_all};
 use super::number_of;
 use super::oracle::{Clock, Load, Way, Writer};
-use super::rig::{LONG, Protected, Rig, Setup, able};
+use super::rig::{Protected, Rig, Setup, able};
 use super::volume::{Volume, alarm, fill};
-use crate::fixture::{Random, Scratch, program, run};
+use crate::fixture::{LONG, Random, Scratch, program, run};
 use crate::network::proxy::Proxy;
 
 const MIB: u64 = 1 << 20;

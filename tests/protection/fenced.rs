@@ -4,9 +4,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::ends::Ends;
-use super::rig::{LONG, Rig, Setup, able};
+use super::rig::{Rig, Setup, able};
 use super::volume::fill;
-use crate::fixture::Random;
+use crate::fixture::{LONG, Random};
 
 const DISK_BYTES: u64 = 16 << 20;
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::ends::Ends;
-use super::rig::{LONG, Rig, Setup, able, event};
+use super::rig::{Rig, Setup, able, event};
 use super::volume::fill;
-use crate::fixture::{Outcome, Random, Running, assert_same_bytes};
+use crate::fixture::{LONG, Outcome, Random, Running, assert_same_bytes};
 use crate::network::proxy::Proxy;
 
 const DISK_BYTES: u64 = 8 << 20;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::ends::Ends;
-use super::rig::{LONG, Rig, Setup, able, path_text};
+use super::rig::{Rig, Setup, able, path_text};
+use crate::fixture::LONG;
 
 const MIB: u64 = 1 << 20;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::ends::Ends;
 use super::rig::{Filesystem, Protected, Rig, Setup, able};
-use crate::fixture::{LoopDevice, Random, Scratch, program, run};
+use crate::fixture::{LONG, LoopDevice, Random, Scratch, program, run};
 
 const MIB: u64 = 1 << 20;
 
@@ -55,7 +55,7 @@ fn a_filesystem_that_hangs_holds_up_a_cut_and_no_status() {
     let status = rig.agent(&["status"]).expect_success().summary();
     assert_eq!(status["disks"][0]["state"], "cutting", "{status}");
     drop(stopped);
-    println!("{}", cut.finish(super::rig::LONG));
+    println!("{}", cut.finish(LONG));
     rig.cut("after", &[]);
     filesystem.unmount();
     ends.finish(&rig);

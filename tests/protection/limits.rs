@@ -11,9 +11,9 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 use super::ends::Ends;
-use super::rig::{LONG, Rig, Setup, able};
+use super::rig::{Rig, Setup, able};
 use super::volume::fill;
-use crate::fixture::{Random, program, run};
+use crate::fixture::{LONG, Random, program, run};
 
 const MIB: u64 = 1 << 20;
 const LOOKS_EVERY: Duration = Duration::from_millis(20);

@@ -34,14 +34,13 @@ mod untracked;
 mod volume;
 
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Running, binary};
+use crate::fixture::{LONG, Outcome, Running, binary};
 
 fn failback(arguments: &[&str]) -> Outcome {
-    Running::start(Command::new(binary()).args(arguments)).finish(Duration::from_secs(60))
+    Running::start(Command::new(binary()).args(arguments)).finish(LONG)
 }
 
 /// The only line of JSON that was printed.

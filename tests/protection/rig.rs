@@ -19,12 +19,11 @@ use nix::libc;
 use serde_json::Value;
 
 use super::oracle::Window;
-use super::volume::eventually;
-use crate::fixture::{LoopDevice, Mount, Need, Outcome, Random, Running, Scratch, binary, need};
-use crate::fixture::{program, run, supervised};
+use crate::fixture::{
+    LONG, LoopDevice, Mount, Need, Outcome, Random, Running, Scratch, binary, eventually, need, program, run,
+    supervised,
+};
 
-/// Long enough for a busy machine.
-pub const LONG: Duration = Duration::from_secs(180);
 const NANOSECONDS: u64 = 1_000_000;
 
 /// What every one of these tests needs.

@@ -7,8 +7,7 @@ use failback_datapath::limits::FIRST_POINT_AGAIN_AFTER;
 
 use super::ends::Ends;
 use super::rig::{Filesystem, Rig, Setup, able};
-use super::volume::eventually;
-use crate::fixture::{program, run};
+use crate::fixture::{eventually, program, run};
 
 /// Cuts that the agent has skipped.
 fn skipped(rig: &Rig) -> u64 {

@@ -9,8 +9,7 @@ use serde::Deserialize;
 use super::ends::Ends;
 use super::oracle::Window;
 use super::rig::{Listed, Rig, Setup, able};
-use super::volume::eventually;
-use crate::fixture::{LoopDevice, Running, program, run, supervised};
+use crate::fixture::{LoopDevice, Running, eventually, program, run, supervised};
 
 const PAGE: usize = 4096;
 const DISK_BYTES: u64 = 16 << 20;

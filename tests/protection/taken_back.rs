@@ -5,9 +5,9 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 use super::ends::Ends;
-use super::rig::{LONG, Rig, Setup, able, event};
+use super::rig::{Rig, Setup, able, event};
 use super::volume::fill;
-use crate::fixture::{Random, program, run};
+use crate::fixture::{LONG, Random, program, run};
 
 const DISK_BYTES: u64 = 10 << 20;
 

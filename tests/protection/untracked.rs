@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::ends::{Ends, judge_all};
 use super::oracle::{Clock, History, Load, Way, Writer};
-use super::rig::{LONG, Rig, Setup, able, event};
+use super::rig::{Rig, Setup, able, event};
 use crate::fixture::Need::Tracking;
-use crate::fixture::{Random, need};
+use crate::fixture::{LONG, Random, need};
 
 const MIB: u64 = 1 << 20;
 

@@ -3,11 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use super::rig::{Filesystem, LONG, Rig};
-use crate::fixture::{LoopDevice, Random, Scratch, program, run};
+use super::rig::{Filesystem, Rig};
+use crate::fixture::{LoopDevice, Random, Scratch, eventually, program, run};
 
 /// An ext4 of its own, in a file of a scratch directory.
 pub struct Volume {
@@ -94,15 +92,6 @@ impl Drop for Unreadable<'_> {
     fn drop(&mut self) {
         let below = OpenOptions::new().write(true).open(self.file);
         below.and_then(|file| file.set_len(self.whole_bytes)).expect("it gets as long as it was");
-    }
-}
-
-/// Waits until `met`.
-pub fn eventually(what: &str, met: impl Fn() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !met() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        sleep(Duration::from_millis(50));
     }
 }
 

@@ -9,8 +9,8 @@ use failback_datapath::quiesce::{FreezePlan, Limit, Watchdog};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::rig::{LONG, watchdog_command};
-use crate::fixture::{Running, binary};
+use super::rig::watchdog_command;
+use crate::fixture::{LONG, Running, binary};
 
 const STATE: &str = "FAILBACK_TEST_AGENT_STATE";
 const DISK: &str = "FAILBACK_TEST_AGENT_DISK";

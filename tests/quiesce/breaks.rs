@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use failback_datapath::quiesce::{Cause, Error, Limit};
 
-use super::rig::{Filesystem, LONG, Writer, able, freeze_by_hand, plan, thaw_by_hand, watchdog};
-use crate::fixture::Scratch;
+use super::rig::{Filesystem, Writer, able, freeze_by_hand, plan, thaw_by_hand, watchdog};
+use crate::fixture::{LONG, Scratch};
 
 #[test]
 fn past_its_budget_a_freeze_is_thawed_and_void() {

@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::agent::Agent;
-use super::rig::{Filesystem, LONG, Writer, able, plan, watchdog, watchdog_command};
-use crate::fixture::Scratch;
+use super::rig::{Filesystem, Writer, able, plan, watchdog, watchdog_command};
+use crate::fixture::{LONG, Scratch};
 
 /// Filesystems within each other, writers on both, and an agent that froze them.
 struct Scene {

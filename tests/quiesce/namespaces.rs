@@ -4,8 +4,8 @@ use std::path::Path;
 
 use failback_datapath::quiesce::{FreezePlan, Limit};
 
-use super::rig::{Filesystem, LONG, MEBIBYTE, Writer, able, freeze_by_hand, make, number, watchdog};
-use crate::fixture::{LoopDevice, Mount, Running, Scratch, program, run};
+use super::rig::{Filesystem, MEBIBYTE, Writer, able, freeze_by_hand, make, number, watchdog};
+use crate::fixture::{LONG, LoopDevice, Mount, Running, Scratch, program, run};
 
 /// Lets go of what other tests have mounted, which the new namespace would hold,
 /// and mounts the device "$1" at "$2".

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use failback_datapath::quiesce::{Cause, Error, FreezePlan, Limit, Unquiesced, Watchdog};
 
-use super::rig::{Filesystem, LONG, Writer, able, is_frozen, make, number, plan, watchdog, watchdog_command};
-use crate::fixture::{LoopDevice, LoopOptions, Mount, Need, Scratch, need, program, run};
+use super::rig::{Filesystem, Writer, able, is_frozen, make, number, plan, watchdog, watchdog_command};
+use crate::fixture::{LONG, LoopDevice, LoopOptions, Mount, Need, Scratch, need, program, run};
 
 /// The allocated bytes of an image, read past nothing: loop devices in this test
 /// write to it directly.

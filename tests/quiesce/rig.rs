@@ -17,8 +17,6 @@ use failback_datapath::quiesce::{FreezePlan, SUBCOMMAND, Watchdog};
 use crate::fixture::{LoopDevice, Mount, Need, Scratch, binary, need, program, run};
 
 pub const MEBIBYTE: u64 = 1 << 20;
-/// Long enough for a busy machine.
-pub const LONG: Duration = Duration::from_secs(60);
 
 pub fn able() -> Option<()> {
     let programs = ["mkfs.ext4", "mkfs.xfs", "fsfreeze", "unshare"].map(Need::Program);

@@ -4,18 +4,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use crate::fixture::{Model, Outcome, Random, Running, Scratch, need};
+use crate::fixture::{LONG, Model, Outcome, Random, Running, Scratch, need};
 
 use super::disks::{Disk, Kind, NEEDS};
 use super::{MIB, notices, sync};
 
 const BYTES: usize = 9 * MIB + 5 * 4096;
-const SOON: Duration = Duration::from_secs(60);
-
 /// What the kernel says of a process's descriptors of `file`: which are direct.
 fn direct_descriptors(running: &Running, file: &Path) -> Vec<bool> {
     let process = PathBuf::from(format!("/proc/{}", running.identifier()));
@@ -45,12 +42,12 @@ fn goes_through_the_cache(kind: Kind, file: &str) {
     source.fill(&model);
     let options = ["--json", "--verify", "--limit-rate", "6M"];
     let running = sync(&scratch, &options, source.path(), target.path()).start();
-    running.wait_for(SOON, |line| line.contains("\"progress\"").then_some(()));
+    running.wait_for(LONG, |line| line.contains("\"progress\"").then_some(()));
     let direct = direct_descriptors(&running, &scratch.path("source/disk.raw"));
     assert!(direct.contains(&true), "a raw image is read past the page cache: {direct:?}");
     let direct = direct_descriptors(&running, &scratch.path(file));
     assert!(!direct.is_empty() && !direct.contains(&true), "{direct:?}");
-    let outcome = running.finish(SOON).expect_success();
+    let outcome = running.finish(LONG).expect_success();
     target.assert_holds(&model, &scratch);
     let texts = told(&outcome);
     assert!(texts.iter().any(|text| text.contains(file) && text.contains("page cache")), "{outcome}");

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fixture::{Failback, Model, Random, Scratch, assert_same_bytes};
+use crate::fixture::{Failback, LONG, Model, Random, Scratch, assert_same_bytes};
 
 use super::{MIB, marks, notices, number, sync, sync_well};
 
@@ -78,12 +78,12 @@ fn a_mark_names_its_disks_from_every_folder() {
     };
     let options = ["--json", "--whole", "--limit-rate", "4M"];
     let running = sync(&scratch, &options, &relative(&scratch.path("source")), &relative(&target)).start();
-    running.wait_for(std::time::Duration::from_secs(20), |line| {
+    running.wait_for(LONG, |line| {
         let event: Value = serde_json::from_str(line).ok()?;
         (event["bytes_done"].as_u64()? > 0).then_some(())
     });
     running.signal(nix::sys::signal::Signal::SIGINT);
-    running.finish(std::time::Duration::from_secs(20)).expect_code(4);
+    running.finish(LONG).expect_code(4);
     let named = marks(&scratch);
     let canonical = |path: &Path| path.canonicalize().expect("it is there").display().to_string();
     assert_eq!(named[0]["source"], canonical(&scratch.path("source")), "{named:?}");

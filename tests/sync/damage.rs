@@ -3,16 +3,13 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::fixture::Need::{LoopDevices, Program};
-use crate::fixture::{Failback, LoopDevice, Model, Mount, Random, Scratch, assert_same_bytes, need};
+use crate::fixture::{Failback, LONG, LoopDevice, Model, Mount, Random, Scratch, assert_same_bytes, need};
 
 use super::{MIB, make_filesystem, marks, number, sync, sync_well};
-
-const SOON: Duration = Duration::from_secs(60);
 
 fn bytes_done(line: &str) -> Option<u64> {
     let event: Value = serde_json::from_str(line).ok()?;
@@ -30,11 +27,11 @@ fn verification_finds_bytes_that_changed_after_they_were_written() {
     let options = ["--json", "--verify", "--streams", "1", "--limit-rate", "9M"];
     let running = sync(&scratch, &options, &source, target.path()).start();
     // More than can be in flight, so the first window is on the device.
-    running.wait_for(SOON, |line| bytes_done(line).filter(|done| *done >= 10 << 20));
+    running.wait_for(LONG, |line| bytes_done(line).filter(|done| *done >= 10 << 20));
     let behind = OpenOptions::new().write(true).open(&backing).expect("nobody locks what lies behind");
     behind.write_all_at(b"rot", 777_777).expect("the filesystem has room");
     behind.sync_all().expect("the filesystem works");
-    let outcome = running.finish(SOON).expect_code(5);
+    let outcome = running.finish(LONG).expect_code(5);
     let event = outcome.summary();
     assert_eq!(
         (&event["code"], &event["target_state"]),
@@ -132,7 +129,7 @@ fn a_mark_that_makes_no_sense_is_not_passed_over() {
     let (source, target) = (scratch.path("source.raw"), scratch.image("target.raw", 8 << 20));
     Model::random(8 * MIB, &mut random).save(&source);
     let running = sync(&scratch, &["--json", "--limit-rate", "4M"], &source, &target).start();
-    running.wait_for(SOON, bytes_done);
+    running.wait_for(LONG, bytes_done);
     running.kill();
     let folder = std::fs::read_dir(scratch.path("state/targets")).expect("the target is marked");
     let paths = folder.flatten().map(|entry| entry.path());

@@ -10,12 +10,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::fixture::Need::LoopDevices;
-use crate::fixture::{Failback, LoopDevice, Model, Random, Scratch, assert_same_bytes, need};
+use crate::fixture::{Failback, LONG, LoopDevice, Model, Random, Scratch, assert_same_bytes, need};
 
 use super::disks::{Disk, Kind, NEEDS};
 use super::{MIB, marks, notices, number, sync, sync_well};
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// Bytes done, in a line of progress.
 fn bytes_done(line: &str) -> Option<u64> {
@@ -89,10 +87,10 @@ fn a_signal_stops_in_order(signal: Signal, options: &[&str], onto_device: bool) 
     let mut pair = Pair::make(24 * MIB, onto_device);
     let slowly = [&["--json", "--limit-rate", "6M"], options].concat();
     let running = sync(&pair.scratch, &slowly, &pair.source, &pair.target).start();
-    let done = running.wait_for(SOON, bytes_done);
+    let done = running.wait_for(LONG, bytes_done);
     assert!(done < 24 << 20, "it is in the middle");
     running.signal(signal);
-    let outcome = running.finish(SOON).expect_code(4);
+    let outcome = running.finish(LONG).expect_code(4);
     let event = outcome.summary();
     assert_eq!((&event["event"], &event["target_state"]), (&"error".into(), &"unfinished".into()), "{event}");
     assert_eq!((&event["code"], event["exit_code"].as_u64()), (&"interrupted".into(), Some(4)));
@@ -127,12 +125,12 @@ fn a_whole_copy_is_stopped_and_continued() {
 #[test]
 fn nobody_waits_for_a_low_rate() {
     let pair = Pair::make(4 * MIB, false);
-    // Half a minute a window.
-    let slowly = ["--json", "--limit-rate", "32K"];
+    // A quarter of an hour a window.
+    let slowly = ["--json", "--limit-rate", "1K"];
     let running = sync(&pair.scratch, &slowly, &pair.source, &pair.target).start();
-    running.wait_for(SOON, bytes_done);
+    running.wait_for(LONG, bytes_done);
     running.signal(Signal::SIGINT);
-    running.finish(Duration::from_secs(15)).expect_code(4);
+    running.finish(LONG).expect_code(4);
     pair.finish(&[]);
 }
 
@@ -144,9 +142,9 @@ fn the_cursor_is_not_trusted() {
     let mut pair = Pair::make(SEGMENT + 40 * MIB, false);
     let slowly = ["--json", "--whole", "--streams", "1", "--limit-rate", "40M"];
     let running = sync(&pair.scratch, &slowly, &pair.source, &pair.target).start();
-    running.wait_for(SOON, |line| bytes_done(line).filter(|done| *done > SEGMENT as u64));
+    running.wait_for(LONG, |line| bytes_done(line).filter(|done| *done > SEGMENT as u64));
     running.signal(Signal::SIGINT);
-    let event = running.finish(SOON).expect_code(4).summary();
+    let event = running.finish(LONG).expect_code(4).summary();
     assert_eq!(event["target_cursor_bytes"].as_u64(), Some(SEGMENT as u64), "{event}");
     assert!(pair.info().contains("stopped at byte 67108864"), "{}", pair.info());
     pair.change_source(30);
@@ -169,7 +167,7 @@ fn is_marked_by_all_names(kind: Kind) {
     Model::random(bytes, &mut random).save(&source);
     let target = Disk::make(&scratch, "target", kind, bytes);
     let running = sync(&scratch, &["--json", "--limit-rate", "4M"], &source, target.path()).start();
-    running.wait_for(SOON, bytes_done);
+    running.wait_for(LONG, bytes_done);
     running.kill();
     let is_marked = |path: &Path| {
         let arguments = ["image".as_ref(), "info".as_ref(), path.as_os_str()];
@@ -219,7 +217,7 @@ fn a_signal_before_the_first_byte_leaves_no_mark() {
     pair.finish(&[]);
     let running = sync(&pair.scratch, &["--json"], &pair.source, &pair.target).start();
     running.signal(Signal::SIGTERM);
-    let outcome = running.finish(SOON);
+    let outcome = running.finish(LONG);
     // Before the handlers stand, the signal ends it as any program.
     assert!(matches!(outcome.code(), Some(0 | 4) | None), "{outcome}");
     pair.finish(&[]);
@@ -230,7 +228,7 @@ fn without_a_cursor_kept_another_source_starts_anew() {
     let mut pair = Pair::make(8 * MIB, false);
     let slowly = ["--json", "--whole", "--limit-rate", "4M"];
     let running = sync(&pair.scratch, &slowly, &pair.source, &pair.target).start();
-    running.wait_for(SOON, bytes_done);
+    running.wait_for(LONG, bytes_done);
     running.kill();
     pair.assert_marked();
     let other = pair.scratch.path("other.raw");

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::fixture::Need::{LoopDevices, Root};
-use crate::fixture::{Failback, LoopDevice, Model, Random, Scratch, assert_same_bytes, binary, need};
+use crate::fixture::{Failback, LONG, LoopDevice, Model, Random, Scratch, assert_same_bytes, binary, need};
 
 use super::{MIB, hash, sync_arguments};
 
@@ -67,7 +67,7 @@ fn files_are_copied_and_the_state_is_kept_at_home() {
     let other = home.own("other", 8 * MIB);
     let options = ["--create", "--json", "--limit-rate", "4M"];
     let running = home.sync(&options, &other, &image).start();
-    running.wait_for(std::time::Duration::from_secs(30), |line| line.contains("progress").then_some(()));
+    running.wait_for(LONG, |line| line.contains("progress").then_some(()));
     running.kill();
     let info =
         |path: &Path| home.failback(["image".into(), "info".into(), path.as_os_str().to_owned()]).run();

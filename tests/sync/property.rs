@@ -2,6 +2,8 @@
 //! reference: the bytes in memory. In this process, because it makes many.
 
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use failback_datapath::disk::{self, Purpose};
 use failback_datapath::landing::StateDirectory;
@@ -10,7 +12,7 @@ use failback_datapath::resync::{Report, Settings, Watch, synchronize};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::fixture::{Model, Random, Scratch};
+use crate::fixture::{LONG, Model, Random, Scratch};
 
 use super::disks::{Disk, Kind, Part};
 use super::{CHUNK, Difference, MIB};
@@ -92,8 +94,21 @@ fn run(case: &Case, state: &Path, source: &Path, target: &Path, dry_run: bool) -
     let (watch, _notices) = Watch::new(Cancel::default());
     let source = disk::open(source, Purpose::Source { live: false }).expect("the source is good");
     let purpose = if dry_run { Purpose::Rehearsal } else { Purpose::Target };
-    let target = disk::open(target, purpose).expect("the target is good");
+    let target = open_when_free(target, purpose);
     synchronize(source, target, &settings, &watch).expect("nothing goes wrong")
+}
+
+/// A process that another test starts has this one's files for a moment, locks too.
+fn open_when_free(path: &Path, purpose: Purpose) -> disk::Disk {
+    let deadline = Instant::now() + LONG;
+    loop {
+        match disk::open(path, purpose) {
+            Err(error) if error.to_string().contains("locked") && Instant::now() < deadline => {
+                sleep(Duration::from_millis(10));
+            }
+            opened => return opened.expect("the target is good"),
+        }
+    }
 }
 
 fn counts(report: &Report) -> Difference {

@@ -9,7 +9,7 @@ use failback_datapath::disk::{self, Purpose};
 use failback_datapath::landing::{Owner, StateDirectory};
 
 use crate::fixture::Need::{DeviceMapper, LoopDevices, Program, Root};
-use crate::fixture::{LoopDevice, LoopOptions, Model, Mount, Random, Scratch, need, program, run};
+use crate::fixture::{LONG, LoopDevice, LoopOptions, Model, Mount, Random, Scratch, need, program, run};
 
 use super::{MIB, hash, make_filesystem, marks, sync};
 
@@ -143,7 +143,7 @@ fn a_target_that_another_run_writes() {
     let scratch = Scratch::new();
     let (source, target) = (noise(&scratch, "source", 8 * MIB), scratch.image("target", 8 << 20));
     let first = sync(&scratch, &["--json", "--limit-rate", "4M"], &source, &target).start();
-    first.wait_for(std::time::Duration::from_secs(30), |line| line.contains("progress").then_some(()));
+    first.wait_for(LONG, |line| line.contains("progress").then_some(()));
     let other = noise(&scratch, "other", MIB);
     let outcome = sync(&scratch, &[], &other, &target).run().expect_code(3);
     assert!(outcome.stderr.contains("is locked by") && outcome.stderr.contains("end it"), "{outcome}");
@@ -151,7 +151,7 @@ fn a_target_that_another_run_writes() {
     let copy = scratch.image("copy", 8 << 20);
     let outcome = sync(&scratch, &[], &target, &copy).run().expect_code(3);
     assert!(outcome.stderr.contains("--live"), "{outcome}");
-    first.finish(std::time::Duration::from_secs(60)).expect_success();
+    first.finish(LONG).expect_success();
     assert_eq!(hash(&source), hash(&target));
 }
 

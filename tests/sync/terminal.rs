@@ -2,15 +2,13 @@
 //! takes, leaves notices whole, and goes.
 
 use std::path::Path;
-use std::time::Duration;
 
 use crate::fixture::Need::Program;
-use crate::fixture::{Model, Outcome, Random, Running, Scratch, binary, need, program};
+use crate::fixture::{LONG, Model, Outcome, Random, Running, Scratch, binary, need, program};
 
 use super::MIB;
 use super::disks::{Disk, Kind};
 
-const SOON: Duration = Duration::from_secs(60);
 const BYTES: usize = 12 * MIB;
 const COLUMNS: usize = 100;
 
@@ -27,7 +25,7 @@ fn at_terminal(scratch: &Scratch, before: &str, options: &str, source: &Path, ta
     let mut command = program("script");
     command.args(["-q", "-e", "-c", &line, "/dev/null"]);
     command.env("SHELL", "/bin/sh").env("TERM", "xterm").env("HOME", scratch.root());
-    Running::start(&mut command).finish(SOON)
+    Running::start(&mut command).finish(LONG)
 }
 
 /// What a terminal shows in the end: lines written over, erased and moved in

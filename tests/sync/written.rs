@@ -4,29 +4,26 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::fixture::Need::LoopDevices;
-use crate::fixture::{Failback, LoopDevice, Model, Outcome, Random, Scratch, assert_same_bytes, need};
+use crate::fixture::{Failback, LONG, LoopDevice, Model, Outcome, Random, Scratch, assert_same_bytes, need};
 
 use super::{MIB, marks, sync, sync_well};
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// Copies `source` slowly, and writes a few bytes to it in the middle.
 fn copy_while_writing(scratch: &Scratch, options: &[&str], source: &Path, target: &Path) -> Outcome {
     let slowly = [&["--json", "--limit-rate", "8M"], options].concat();
     let running = sync(scratch, &slowly, source, target).start();
-    running.wait_for(SOON, |line| {
+    running.wait_for(LONG, |line| {
         let event: Value = serde_json::from_str(line).ok()?;
         (event["event"] == "progress" && event["bytes_done"].as_u64()? > 0).then_some(())
     });
     let writer = OpenOptions::new().write(true).open(source).expect("the source can be written");
     writer.write_all_at(b"written meanwhile", 0).expect("it takes bytes");
     writer.sync_all().expect("it can be flushed");
-    running.finish(SOON)
+    running.finish(LONG)
 }
 
 fn a_source_written_meanwhile(on_device: bool) {

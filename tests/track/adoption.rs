@@ -10,7 +10,7 @@ use failback_datapath::track::{ChangeSource, Device, Error, Parity, Place, Track
 use failback_datapath::unit::ChunkSize;
 
 use crate::fixture::Need::{LoopDevices, Program, Tracking};
-use crate::fixture::{Random, Running, Scratch, need, program, run};
+use crate::fixture::{LONG, Random, Running, Scratch, need, program, run};
 
 use super::doubts::header;
 use super::followed::{Followed, is_lost};
@@ -53,7 +53,7 @@ fn hold(scratch: &Scratch, disk: &Followed) -> Running {
     command.args(["--exact", "track::adoption::holds_a_tracker_until_it_is_killed", "--nocapture"]);
     command.env(HOLD, std::env::join_paths(paths).expect("plain paths"));
     let running = Running::start(&mut command);
-    running.wait_for(Duration::from_secs(60), |line| line.contains("holding").then_some(()));
+    running.wait_for(LONG, |line| line.contains("holding").then_some(()));
     running
 }
 
@@ -86,7 +86,7 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
         agent.kill();
         agent = hold(&scratch, &disk);
     }
-    writer.finish(Duration::from_secs(120)).expect_success();
+    writer.finish(LONG).expect_success();
     let mut refused = Tracker::adopt(disk.find(), disk.place.clone());
     // An agent that doubts has ended by itself.
     if let Ok(Some(tracker)) = &mut refused
@@ -134,7 +134,7 @@ fn an_upgrade_replaces_the_programs_at_work() {
         assert_ne!(header(&disk).words()[7].load(SeqCst), version);
         std::thread::sleep(Duration::from_millis(100));
     }
-    writer.finish(Duration::from_secs(120)).expect_success();
+    writer.finish(LONG).expect_success();
     let dirty = tracker.dirty();
     let after = disk.digests();
     let changed = (0_u64..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);

@@ -11,9 +11,9 @@ use std::thread;
 use serde_json::Value;
 
 use self::place::{Disk, Mounted, Place};
-use super::rig::{LONG, failback, path_text};
+use super::rig::{failback, path_text};
 use crate::fixture::Need::{LoopDevices, Program, Tracking};
-use crate::fixture::{Running, need, program};
+use crate::fixture::{LONG, Running, need, program};
 
 fn able() -> Option<()> {
     need(&[LoopDevices, Program("mkfs.ext4"), Program("fsfreeze"), Program("blockdev")])

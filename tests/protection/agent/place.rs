@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::super::rig::{LONG, failback, path_text};
-use crate::fixture::{LoopDevice, Mount, Outcome, Running, Scratch, binary, program, run, supervised};
+use super::super::rig::{failback, path_text};
+use crate::fixture::{LONG, LoopDevice, Mount, Outcome, Running, Scratch, binary, program, run, supervised};
 
 /// Where both keep what they keep.
 pub struct Place {

@@ -1,7 +1,7 @@
 //! What a master target refuses, and that nothing is changed by it.
 
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use failback_datapath::error::{Remediable, Remedy};
 use failback_datapath::ring;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::home::Home;
 use super::visitor::{HAS_A_SESSION, Visitor, anew, hello};
-use crate::fixture::{Model, Random, Running, binary, program, run, supervised};
+use crate::fixture::{LONG, Model, Random, Running, binary, program, run, supervised};
 
 const BYTES: usize = 1 << 20;
 const KEEP: &str = "free = \"1MiB\"";
@@ -145,7 +145,7 @@ fn sync_is_told_that_a_master_target_is_no_server_of_disks() {
     let source = home.scratch().file("source.img", vec![1; BYTES]).display().to_string();
     let mut command = supervised(binary());
     command.args(["sync", &source, &url, "--state", &home.path("away")]);
-    let told = Running::start(&mut command).finish(Duration::from_secs(60)).expect_code(3);
+    let told = Running::start(&mut command).finish(LONG).expect_code(3);
     assert!(told.stderr.contains("a master target listens here"), "{told}");
 }
 
