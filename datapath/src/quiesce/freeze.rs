@@ -135,11 +135,9 @@ impl FreezePlan {
         for file in &files {
             cut.watchdog.order(Order::Hold, Some(file.as_fd()))?;
         }
-        cut.watchdog.order(Order::Sync, None)?;
-        match cut.watchdog.report(Instant::now() + limits::SYNC_WAIT_MAX)? {
-            Report::Synced => Ok(Prepared { cut }),
-            report => Err(cut.unexpected(report)),
-        }
+        let mut prepared = Prepared { cut };
+        prepared.write_out()?;
+        Ok(prepared)
     }
 
     /// Prepares and freezes.
@@ -164,6 +162,19 @@ impl FreezePlan {
 }
 
 impl<'w> Prepared<'w> {
+    /// Writes out what was written since: within the freeze everybody would wait
+    /// for that.
+    ///
+    /// # Errors
+    /// As of writing out in [`FreezePlan::prepare`].
+    pub fn write_out(&mut self) -> Result<(), Error> {
+        self.cut.watchdog.order(Order::Sync, None)?;
+        match self.cut.watchdog.report(Instant::now() + limits::SYNC_WAIT_MAX)? {
+            Report::Synced => Ok(()),
+            report => Err(self.cut.unexpected(report)),
+        }
+    }
+
     /// Freezes everything, in the order of the plan.
     ///
     /// # Errors

@@ -216,27 +216,43 @@ impl Keeper {
     }
 }
 
-fn while_prepared(prepared: Prepared<'_>, asked: &asks::Receiver<Ask>) -> Result<(), Error> {
-    match asked.recv() {
-        Ok(Ask::Freeze(limit, answer)) => {
-            let begun = Instant::now();
-            match prepared.freeze(limit) {
-                // Nobody waits for it any more: it is thawed at once.
-                Ok(frozen) if answer.send(Ok(begun)).is_err() => frozen.thaw().map(drop),
-                Ok(frozen) => while_frozen(frozen, asked),
+fn while_prepared(mut prepared: Prepared<'_>, asked: &asks::Receiver<Ask>) -> Result<(), Error> {
+    loop {
+        match asked.recv() {
+            Ok(Ask::Prepare(_, answer)) => match prepared.write_out() {
+                Ok(()) => drop(answer.send(Ok(()))),
                 Err(error) => {
                     drop(answer.send(Err(error.to_string())));
-                    Err(error)
+                    return Err(error);
                 }
+            },
+            Ok(Ask::Freeze(limit, answer)) => return freeze(prepared, limit, &answer, asked),
+            // Whatever else is asked gives the freeze up.
+            Ok(other) => {
+                drop(prepared);
+                other.decline();
+                return Ok(());
             }
+            Err(asks::RecvError) => return Ok(()),
         }
-        // Whatever else is asked gives the freeze up.
-        Ok(other) => {
-            drop(prepared);
-            other.decline();
-            Ok(())
+    }
+}
+
+fn freeze(
+    prepared: Prepared<'_>,
+    limit: Limit,
+    answer: &asks::Sender<Result<Instant, String>>,
+    asked: &asks::Receiver<Ask>,
+) -> Result<(), Error> {
+    let begun = Instant::now();
+    match prepared.freeze(limit) {
+        // Nobody waits for it any more: it is thawed at once.
+        Ok(frozen) if answer.send(Ok(begun)).is_err() => frozen.thaw().map(drop),
+        Ok(frozen) => while_frozen(frozen, asked),
+        Err(error) => {
+            drop(answer.send(Err(error.to_string())));
+            Err(error)
         }
-        Err(asks::RecvError) => Ok(()),
     }
 }
 

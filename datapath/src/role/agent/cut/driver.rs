@@ -201,17 +201,16 @@ impl<'a> Driver<'a> {
         Some(reports.iter().map(bytes).fold(0, u64::saturating_add))
     }
 
-    /// Writes out what is unwritten, sends that too, and freezes what is left.
+    /// Writes out what is unwritten, sends that too, writes out what came meanwhile,
+    /// and freezes what is left.
     fn freeze(&mut self) -> CutEvent {
-        if let Err(reason) = self.freezer.prepare() {
-            return self.failed(&reason, CutEvent::NotFrozen);
-        }
-        self.deadline = self.deadline.max(Instant::now() + limits::CUT_SHRINKS_WITHIN / 4);
-        match self.send_rounds() {
-            CutEvent::Small => {}
-            // A final cut has time: what is left is sent while the machine is frozen.
-            CutEvent::StaysLarge if self.plan.last => self.reason.clear(),
-            _ => {
+        // The second time little has come since: in the freeze everybody would wait for it.
+        for _ in 0..2 {
+            if let Err(reason) = self.freezer.prepare() {
+                return self.failed(&reason, CutEvent::NotFrozen);
+            }
+            self.deadline = self.deadline.max(Instant::now() + limits::CUT_SHRINKS_WITHIN / 4);
+            if !self.is_small_enough() {
                 self.freezer.thaw();
                 return CutEvent::NotFrozen;
             }
@@ -228,6 +227,19 @@ impl<'a> Driver<'a> {
                 CutEvent::Froze
             }
             Err(reason) => self.failed(&reason, CutEvent::NotFrozen),
+        }
+    }
+
+    /// Sends until little is left; whether that is so.
+    fn is_small_enough(&mut self) -> bool {
+        match self.send_rounds() {
+            CutEvent::Small => true,
+            // A final cut has time: what is left is sent while the machine is frozen.
+            CutEvent::StaysLarge if self.plan.last => {
+                self.reason.clear();
+                true
+            }
+            _ => false,
         }
     }
 

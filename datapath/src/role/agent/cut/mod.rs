@@ -33,7 +33,8 @@ use crate::wire::{self, CutKind};
 /// Freezes the machine's filesystems.
 pub trait Freezer {
     /// Makes ready to freeze everything that can be: what is unwritten is written
-    /// out, which may take long. Nobody waits yet.
+    /// out, which may take long. Nobody waits yet. Asked again before the freeze, it
+    /// writes out what was written since.
     ///
     /// # Errors
     /// Why it cannot be frozen.
