@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::mark::{remove, replace};
 use super::{Error, StateDirectory};
 use crate::disk::storage::Identity;
+use crate::journal::{Pair, PairState};
 use crate::unit::Extent;
 
 const VERSION: u32 = 1;
@@ -81,6 +82,22 @@ impl Owner {
     #[must_use]
     pub fn with_journal(self) -> Self {
         Self { has_journal: true, ..self }
+    }
+
+    /// Why the disk is not to be had as one; `None` once a point of it was chosen for good.
+    #[must_use]
+    pub fn warning(&self, path: &Path) -> Option<String> {
+        let state = match Pair::read(&self.retention) {
+            Ok(Some(Pair { state: PairState::Committed, .. })) => return None,
+            Ok(Some(pair)) => pair.state.to_string(),
+            Ok(None) => "its journal is not there".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let (path, Self { machine, disk, .. }) = (path.display(), self);
+        Some(format!(
+            "{path} is the target of {machine}/{disk} ({state}), and its master target may write to it; failback \
+             points copy makes a disk of a point, points commit gives the target away"
+        ))
     }
 
     fn overlaps(&self, base: &str, offset: u64, size_bytes: u64) -> bool {
@@ -155,12 +172,20 @@ impl StateDirectory {
     /// # Errors
     /// [`Error::Owned`], [`Error::State`] and [`Error::StateCorrupt`].
     pub fn check_unowned(&self, identity: &Identity, size_bytes: u64) -> Result<(), Error> {
-        let overlaps =
-            |(_, owner): &(PathBuf, Owner)| owner.overlaps(identity.base(), identity.offset(), size_bytes);
-        match self.owners()?.into_iter().find(overlaps) {
+        match self.owner(identity, size_bytes)? {
             Some((mark, owner)) => Err(owner.refusal(mark)),
             None => Ok(()),
         }
+    }
+
+    /// Who owns the disk or a part of it, with the mark that says so.
+    ///
+    /// # Errors
+    /// [`Error::State`] and [`Error::StateCorrupt`].
+    pub fn owner(&self, identity: &Identity, size_bytes: u64) -> Result<Option<(PathBuf, Owner)>, Error> {
+        let overlaps =
+            |(_, owner): &(PathBuf, Owner)| owner.overlaps(identity.base(), identity.offset(), size_bytes);
+        Ok(self.owners()?.into_iter().find(overlaps))
     }
 
     /// All disks that are owned on this host, each with its mark.

@@ -162,6 +162,10 @@ fn source_notices(source: &Disk, state: &StateDirectory) -> Result<Vec<Notice>, 
     if let Some(mark) = state.mark(source.identity())? {
         notices.push(Notice::new("unfinished-source", mark.warning(source.path())));
     }
+    let owner = state.owner(source.identity(), source.size_bytes())?;
+    if let Some(text) = owner.and_then(|(_, owner)| owner.warning(source.path())) {
+        notices.push(Notice::new("owned-source", text));
+    }
     Ok(notices)
 }
 

@@ -17,6 +17,16 @@ async fn connect(home: &Home) -> Visitor {
     Visitor::connect(&home.remote(), &hello(BYTES, anew(), None)).await.expect("welcome")
 }
 
+/// Nobody gets the target as a disk, and who reads it is told.
+fn assert_is_no_disk(home: &Home, state: &str) {
+    let (target, copy) = (home.path("target.img"), home.path("fuzzy.img"));
+    let refused = home.run_plain(&["image", "attach", &target]).expect_code(3);
+    assert!(refused.stderr.contains(state) && refused.stderr.contains("points copy"), "{refused}");
+    let read = home.run_plain(&["sync", &target, &copy, "--create", "--json"]).expect_success();
+    assert!(read.stdout.contains("owned-source") && read.stdout.contains(state), "{read}");
+    fs::remove_file(copy).expect("it was made");
+}
+
 #[test]
 fn a_first_synchronization_that_is_given_up_leaves_no_disk() {
     let mut home = Home::new(BYTES as u64, KEEP);
@@ -38,6 +48,7 @@ fn a_first_synchronization_that_is_given_up_leaves_no_disk() {
     let refused = home.run(&["points", "copy", "web-1/root", "newest", &file]).expect_code(3);
     assert!(refused.stderr.contains("no such point"), "{refused}");
     home.run(&["master-target", "fence", "web-1/root"]).expect_code(3);
+    assert_is_no_disk(&home, "corrupted");
     // What was given up may be given up again, and begins anew.
     home.run(&["master-target", "cancel", "web-1/root"]).expect_success();
     ring::run(async {

@@ -103,7 +103,15 @@ fn after_a_commit_the_disk_is_protected_again_only_when_that_is_meant() {
     home.start();
     ring::run(live(&home, &states)).expect("a ring");
     home.run(&["points", "rewind", "web-1/root", "1"]).expect_success();
+    let copy = || {
+        let _earlier = std::fs::remove_file(home.path("read.img"));
+        home.run_plain(&["sync", &home.path("target.img"), &home.path("read.img"), "--create", "--json"])
+            .expect_success()
+            .stdout
+    };
+    assert!(copy().contains("owned-source"), "a rewound target is nobody's disk yet");
     home.run(&["points", "commit", "web-1/root"]).expect_success();
+    assert!(!copy().contains("owned-source"), "a committed one is");
     ring::run(async {
         let refused = Visitor::connect(&home.remote(), &hello(BYTES, anew(), None)).await.err();
         assert!(refused.is_some_and(|error| error.to_string().contains("takes no agent now")));

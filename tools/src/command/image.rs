@@ -124,7 +124,8 @@ fn create(path: &Path, size_bytes: u64, format: Option<ImageFormat>) -> Result<(
     made.map_err(of)
 }
 
-/// An unfinished target is never offered as a disk, only for a look at it.
+/// What is half a disk, or is written by a master target, is never offered as a
+/// disk, only for a look at it.
 fn check_finished(
     path: &Path,
     state: Option<&std::path::PathBuf>,
@@ -132,13 +133,21 @@ fn check_finished(
     output: &Output,
 ) -> Result<(), Failed> {
     let disk = disk::open(path, Purpose::Inspection).map_err(of)?;
-    let Some(mark) = paths::targets(state).mark(disk.identity()).map_err(of)? else { return Ok(()) };
-    let text = mark.warning(path);
-    if read_only {
-        output.warn(&text);
-        return Ok(());
+    let state = paths::targets(state);
+    let unfinished = state.mark(disk.identity()).map_err(of)?.map(|mark| {
+        let text = mark.warning(path);
+        format!("{text}; run that again")
+    });
+    let owner = state.owner(disk.identity(), disk.size_bytes()).map_err(of)?;
+    let owned = owner.and_then(|(_, owner)| owner.warning(path));
+    match unfinished.or(owned) {
+        None => Ok(()),
+        Some(text) if read_only => {
+            output.warn(&text);
+            Ok(())
+        }
+        Some(text) => Err((Exit::Refused, format!("{text}, or attach it with --read-only to look at it"))),
     }
-    Err((Exit::Refused, format!("{text}; run that again, or attach it with --read-only to look at it")))
 }
 
 fn attach_image(path: &Path, options: Options, output: &Output) -> Result<(), Failed> {

@@ -35,13 +35,10 @@ impl Of {
         let state = paths::targets(self.state.as_ref());
         let failed = |error: landing::Error| (Exit::of_remedy(error.remedy()), error.to_string());
         let mark = state.mark(&identity).map_err(failed)?.map(|mark| mark.warning(&self.disk));
-        let owner = match state.check_unowned(&identity, size_bytes) {
-            Ok(()) => None,
-            Err(landing::Error::Owned { target, retention, machine, disk, mark }) => {
-                Some((target, retention, format!("{machine}/{disk}"), mark))
-            }
-            Err(error) => return Err(failed(error)),
-        };
+        let owner = state.owner(&identity, size_bytes).map_err(failed)?.map(|(mark, owner)| {
+            let pair = format!("{}/{}", owner.machine, owner.disk);
+            (owner.target, owner.retention, pair, mark)
+        });
         let text = |value: Option<String>| value.unwrap_or_else(|| "nobody".to_owned());
         let of = owner.as_ref().map(|(target, retention, pair, _)| {
             format!("{pair}: journal in {}, target {}", retention.display(), target.display())
