@@ -33,7 +33,7 @@ impl<V: Volume> Contents<V> {
             let is_aside = reserve::is_piece(name) && !is_rewinding;
             is_aside || name.ends_with(UNFINISHED) || name.starts_with(RUN_PREFIX)
         };
-        let leftovers = names.iter().filter(is_left).cloned().collect();
+        let leftovers = names.iter().filter(is_left).chain(&shelf.damaged).cloned().collect();
         let mut contents = Self { files, pair, shelf, segments: Segments::new(), leftovers };
         contents.find_segments(&names)?;
         Ok(contents)

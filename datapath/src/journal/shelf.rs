@@ -19,6 +19,8 @@ use crate::unit::{Epoch, to_usize};
 /// The end of the name of a file that is being written.
 pub(super) const UNFINISHED: &str = ".new";
 
+const MERGED_PREFIX: &str = "merged-";
+
 /// Closed epochs and what was merged of them.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
@@ -26,6 +28,8 @@ pub(super) struct Shelf {
     pub epochs: BTreeMap<Epoch, Table>,
     /// By first and last epoch.
     pub merged: BTreeMap<(Epoch, Epoch), Table>,
+    /// Merged ones that are damaged: what they were made of is there, so they go.
+    pub damaged: Vec<String>,
 }
 
 pub(super) fn epoch_file(epoch: Epoch) -> String {
@@ -33,12 +37,12 @@ pub(super) fn epoch_file(epoch: Epoch) -> String {
 }
 
 pub(super) fn merged_file(first: Epoch, last: Epoch) -> String {
-    format!("merged-{:012}-{:012}.index", first.0, last.0)
+    format!("{MERGED_PREFIX}{:012}-{:012}.index", first.0, last.0)
 }
 
 /// Whether a file of this name is a table that outlives its process.
 pub(super) fn is_table(name: &str) -> bool {
-    name.ends_with(".index") && (name.starts_with("epoch-") || name.starts_with("merged-"))
+    name.ends_with(".index") && (name.starts_with("epoch-") || name.starts_with(MERGED_PREFIX))
 }
 
 impl Shelf {
@@ -46,7 +50,13 @@ impl Shelf {
     pub async fn open<V: Volume>(files: &Files<V>, names: &[String]) -> Result<Self, Error> {
         let mut shelf = Self::default();
         for name in names.iter().filter(|name| is_table(name)) {
-            let table = Table::open(files, name).await?;
+            let table = match Table::open(files, name).await {
+                Err(Error::Damaged { .. }) if name.starts_with(MERGED_PREFIX) => {
+                    shelf.damaged.push(name.clone());
+                    continue;
+                }
+                opened => opened?,
+            };
             let header = &table.header;
             let named = match header.kind {
                 TableKind::Epoch => epoch_file(header.last),
