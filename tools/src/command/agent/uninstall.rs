@@ -1,14 +1,16 @@
 //! `failback agent uninstall`: nothing of an agent stays.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 use clap::Args;
 use failback_datapath::role::agent::{Uninstall, uninstall};
 use serde_json::json;
 
-use super::ask;
+use super::{CONTROL, ask};
 use crate::config::agent::AgentConfig;
 use crate::control::Failed;
+use crate::exit::Exit;
 use crate::output::{Output, Style};
 
 /// Where an agent has left what it left.
@@ -38,14 +40,19 @@ impl Remains {
 
     /// Takes it away.
     pub fn take_away(&self, output: &Output) -> Result<(), Failed> {
-        let (state, run, pins) = match &self.config {
+        let (state, run, pins, control) = match &self.config {
             Some(file) => {
                 let config = AgentConfig::read(file)?;
-                (config.state, config.run, config.pins)
+                (config.state, config.run, config.pins, config.control)
             }
-            None => (self.state.clone(), self.run.clone(), self.pins.clone()),
+            None => (self.state.clone(), self.run.clone(), self.pins.clone(), PathBuf::from(CONTROL)),
         };
         let disks = uninstall(&Uninstall { state, run, pins }).map_err(ask::failed)?;
+        // An agent that was killed left its socket; one that runs is refused above.
+        if std::fs::symlink_metadata(&control).is_ok_and(|found| found.file_type().is_socket()) {
+            std::fs::remove_file(&control)
+                .map_err(|error| (Exit::Failed, format!("{}: {error}", control.display())))?;
+        }
         let text = if disks.is_empty() {
             "no disk was protected here, and nothing is left".to_owned()
         } else {

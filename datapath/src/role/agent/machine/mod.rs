@@ -299,7 +299,7 @@ impl Machine {
     }
 
     fn cut_on_demand(&mut self, app: bool, name: &str, given_up: &Cancel) -> Result<CutStatus, MachineError> {
-        if name.len() > limits::POINT_NAME_MAX || name.contains(char::is_control) {
+        if name.len() > limits::POINT_NAME_MAX || name.contains(char::is_control) || means_another(name) {
             return Err(MachineError::Name { name: name.to_owned() });
         }
         self.check_ready(false)?;
@@ -432,3 +432,8 @@ const ALARM_VOID: &str = "the machine runs again after its final cut: that point
     see that it does not run at home as well";
 const ALARM_THAWED: &str = "the machine was thawed after its final point, while its targets take nothing more: \
     what it writes now is protected by nobody, and the machine at home may be running";
+
+/// Whether people would mean another point by this name: the newest one, or an epoch.
+fn means_another(name: &str) -> bool {
+    matches!(name, "newest" | "latest") || name.parse::<u64>().is_ok()
+}

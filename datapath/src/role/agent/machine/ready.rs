@@ -48,8 +48,14 @@ impl Machine {
         if let Some(text) = self.bound.relocated() {
             return Err(not_now(text));
         }
-        if self.held.is_some() || (self.is_fenced() && !self.disks.is_empty()) {
+        if self.held.is_some() {
             return Err(not_now("the machine has made its final point; `thaw` it, then `resync` its disks"));
+        }
+        if self.is_fenced() && !self.disks.is_empty() {
+            return Err(not_now(
+                "the targets are fenced, by a final point of this machine or by an operator at home; `failback \
+                 master-target unfence` there lets it go on",
+            ));
         }
         self.unready(is_final).map_or(Ok(()), |reason| Err(not_now(reason)))
     }
