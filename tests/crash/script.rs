@@ -77,6 +77,8 @@ pub fn pair() -> Pair {
         pins: std::collections::BTreeSet::new(),
         segment_bytes: 128 << 10,
         target_writes: WriteMark::default(),
+        exact_from: None,
+        awaits_comparison: false,
     }
 }
 

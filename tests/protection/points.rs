@@ -33,6 +33,8 @@ fn pair() -> Pair {
         pins: std::collections::BTreeSet::new(),
         segment_bytes: 1 << 20,
         target_writes: WriteMark::default(),
+        exact_from: None,
+        awaits_comparison: false,
     }
 }
 

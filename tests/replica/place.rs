@@ -62,5 +62,7 @@ fn pair(device: &Path) -> Pair {
         pins: std::collections::BTreeSet::new(),
         segment_bytes: 8 << 20,
         target_writes: WriteMark::default(),
+        exact_from: None,
+        awaits_comparison: false,
     }
 }

@@ -341,6 +341,15 @@ impl<V: Volume> Journal<V> {
     pub fn point(&self, epoch: Epoch) -> Result<&PointRecord, Error> {
         self.shelf.point(epoch)
     }
+
+    /// Whether a point reads back as it was cut, as far as is known.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPoint`].
+    pub fn is_exact(&self, epoch: Epoch) -> Result<bool, Error> {
+        let find = |epoch| self.point(epoch).ok();
+        Ok(self.pair.is_exact(self.point(epoch)?, find))
+    }
 }
 
 async fn open_digests<V: Volume>(

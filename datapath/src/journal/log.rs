@@ -8,7 +8,8 @@
 //!
 //! A segment is flushed before the next one is made, so only the last one can
 //! have a torn tail. The body of a `segment` record is the byte at which the
-//! segment before it ended (4 bytes; zero for the first) and four zeroes.
+//! segment before it ended (4 bytes; zero for the first), and the size of its own
+//! (4 bytes): a file that is shorter lost its end to somebody else.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -279,6 +280,8 @@ impl<V: Volume> Log<V> {
         (self.at.segment, self.at.position) = (number, 0);
         let mut body = [0; 8];
         body[..4].copy_from_slice(&end_of_last.to_le_bytes());
+        let size = self.segments.get(&number).copied().unwrap_or(0);
+        body[4..].copy_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
         self.write_small(files, RecordKind::Segment, Epoch(0), &body).await
     }
 

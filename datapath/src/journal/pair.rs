@@ -22,8 +22,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Error;
 use super::field::{Fields, Room};
+use super::{Error, PointKind, PointRecord};
 use crate::disk::WriteMark;
 use crate::limits;
 use crate::pipeline::{DigestAlgorithm, Digester};
@@ -167,6 +167,18 @@ pub struct Pair {
     /// somebody else may write it then. Empty while it is in use.
     #[serde(default, skip_serializing_if = "WriteMark::is_empty")]
     pub target_writes: WriteMark,
+    /// Somebody else wrote to the target while this epoch was open: what points
+    /// before it hold may be theirs. `None` where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_from: Option<Epoch>,
+    /// A comparison of the two disks was not finished when the pair was fenced.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub awaits_comparison: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Pair {
@@ -196,6 +208,25 @@ impl Pair {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::file(FILE, "read", source)),
         }
+    }
+
+    /// Whether `point` reads back as it was cut, as far as is known. A rewind is as
+    /// exact as the point that it went to, which `find` knows.
+    #[must_use]
+    pub fn is_exact<'a>(
+        &self,
+        mut point: &'a PointRecord,
+        find: impl Fn(Epoch) -> Option<&'a PointRecord>,
+    ) -> bool {
+        let Some(from) = self.exact_from else { return true };
+        while point.epoch >= from {
+            let PointKind::Rewind { to } = point.kind else { return true };
+            match find(to) {
+                Some(earlier) if earlier.epoch < point.epoch => point = earlier,
+                _ => return to >= from,
+            }
+        }
+        false
     }
 
     /// Chunks of the disk.

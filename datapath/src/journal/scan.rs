@@ -29,6 +29,8 @@ pub enum Record {
     Segment {
         /// That byte.
         end_of_last: u32,
+        /// The size that it was made with; 0 where that is not known.
+        made_bytes: u32,
     },
     /// Before-images.
     Batch {
@@ -49,10 +51,12 @@ impl Record {
     /// Reads the body of the record with this frame; `None` for anything else.
     /// Places of images count within the segment then.
     pub(super) fn decode(frame: &Frame, body: &[u8]) -> Option<Self> {
-        let eight = || body.try_into().ok().map(u64::from_le_bytes);
         match frame.kind {
             RecordKind::Segment => {
-                u32::try_from(eight()?).ok().map(|end_of_last| Self::Segment { end_of_last })
+                let (end_of_last, made_bytes) = body.split_first_chunk()?;
+                let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+                let (end_of_last, made_bytes) = (number(end_of_last), number(made_bytes.try_into().ok()?));
+                Some(Self::Segment { end_of_last, made_bytes })
             }
             RecordKind::Batch => {
                 let (delta, mut entries) = batch::decode_body(body, frame.payload_bytes)?;
@@ -192,7 +196,7 @@ impl<'a, V: Volume> Scan<'a, V> {
             Err(Error::damaged(&segment_name(segment), u64::from(offset), reason))
         };
         let first = self.record_at(number, 0).await?;
-        let Some(Placed { frame, record: Record::Segment { end_of_last }, .. }) = first else {
+        let Some(Placed { frame, record: Record::Segment { end_of_last, .. }, .. }) = first else {
             let is_last = !self.segments.contains_key(&number.saturating_add(1));
             if is_last && self.look_ahead(number, 0).await?.proven == 0 {
                 return Ok(false);
@@ -230,10 +234,29 @@ impl<'a, V: Volume> Scan<'a, V> {
                 format!("a record is damaged, and later ones prove that it was flushed (up to {proven})");
             return Err(Error::damaged(&segment_name(at.segment), u64::from(at.position), reason));
         }
+        if proven > 0 {
+            self.check_whole(at.segment).await?;
+        }
         let session = at.session.max(beyond.session);
         let unborn = at.segment.checked_add(1).filter(|next| self.segments.contains_key(next));
         let torn_bytes = u64::from(beyond.end.saturating_sub(at.position));
         Ok(Tail { at: LogPosition { session, ..at }, torn_bytes, unborn })
+    }
+
+    /// Makes sure that a segment, whose size is durable, is as long as it was made: what
+    /// was cut off would pass for a tail that a crash tore.
+    async fn check_whole(&self, segment: u32) -> Result<(), Error> {
+        let (name, bytes) = (segment_name(segment), self.segments.get(&segment).copied().unwrap_or(0));
+        let lease = self.files.read(&name, 0, BLOCK.min(to_usize(bytes))).await?;
+        let first = Frame::open(&lease.bytes()[..BLOCK.min(to_usize(bytes))], self.files.identity.seed);
+        match first.and_then(|(frame, _, body)| Record::decode(&frame, body)) {
+            Some(Record::Segment { made_bytes, .. }) if bytes < u64::from(made_bytes) => Err(Error::damaged(
+                &name,
+                bytes,
+                &format!("it was made {made_bytes} bytes long, and ends here"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// What the records in a segment from `position` on say, whatever they continue.

@@ -51,6 +51,8 @@ fn pair(chunks: u64, segment_bytes: u32) -> Pair {
         pins: std::collections::BTreeSet::default(),
         segment_bytes,
         target_writes: WriteMark::default(),
+        exact_from: None,
+        awaits_comparison: false,
     }
 }
 

@@ -76,6 +76,9 @@ pub struct PointSummary {
     /// Whether it was cut as the final one, and its source went on: it is a point
     /// like the others then.
     pub void: bool,
+    /// Whether it reads back as it was cut: where others wrote to the target since,
+    /// it may hold what they wrote.
+    pub exact: bool,
     /// Bytes of whole chunks that its epoch changed.
     pub changed_bytes: u64,
 }
@@ -109,6 +112,8 @@ pub enum Body {
     Segment {
         /// Where the last one ended.
         end_of_last: u32,
+        /// The size that it was made with; 0 where that is not known.
+        made_bytes: u32,
     },
     /// Before-images.
     Batch {
@@ -153,7 +158,7 @@ impl From<&Entry> for EntrySummary {
 impl From<Placed> for RecordSummary {
     fn from(placed: Placed) -> Self {
         let body = match placed.record {
-            Record::Segment { end_of_last } => Body::Segment { end_of_last },
+            Record::Segment { end_of_last, made_bytes } => Body::Segment { end_of_last, made_bytes },
             Record::Batch { delta, entries } => {
                 Body::Batch { delta, entries: entries.iter().map(EntrySummary::from).collect() }
             }
@@ -193,6 +198,7 @@ impl<V: Volume> View<V> {
         let summarize = |record: &PointRecord, chunks: u64| PointSummary {
             pinned: pair.pins.contains(&record.epoch),
             void: false,
+            exact: true,
             changed_bytes: chunks.saturating_mul(u64::from(pair.chunk_size.bytes())).min(pair.size_bytes),
             record: record.clone(),
         };
@@ -223,6 +229,7 @@ impl<V: Volume> View<V> {
             })
             .await?;
         mark_void(&mut points, pair, open_batches > 0);
+        mark_inexact(&mut points, pair);
         let tables = shelf.epochs.values().chain(shelf.merged.values());
         Ok(Summary {
             pair: PairSummary::new(pair),
@@ -293,6 +300,16 @@ fn mark_void(points: &mut [PointSummary], pair: &Pair, is_open_epoch_begun: bool
         if !matches!(record.kind, PointKind::Rewind { .. }) {
             following = Some(record.generation);
         }
+    }
+}
+
+/// Marks the points that others wrote into.
+fn mark_inexact(points: &mut [PointSummary], pair: &Pair) {
+    let records: Vec<PointRecord> = points.iter().map(|point| point.record.clone()).collect();
+    let find =
+        |epoch| records.binary_search_by_key(&epoch, |record| record.epoch).ok().map(|at| &records[at]);
+    for (point, record) in points.iter_mut().zip(&records) {
+        point.exact = pair.is_exact(record, find);
     }
 }
 

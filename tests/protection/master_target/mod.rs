@@ -16,3 +16,4 @@ mod refusals;
 mod retention;
 mod visitor;
 mod void;
+mod written;

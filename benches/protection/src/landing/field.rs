@@ -76,6 +76,8 @@ pub fn pair(size_bytes: u64) -> Pair {
         pins: std::collections::BTreeSet::new(),
         segment_bytes: Pair::SEGMENT_BYTES,
         target_writes: WriteMark::default(),
+        exact_from: None,
+        awaits_comparison: false,
     }
 }
 

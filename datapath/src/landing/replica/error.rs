@@ -121,6 +121,16 @@ pub enum Error {
         /// The first of them.
         first: Extent,
     },
+    /// A point that others wrote into.
+    #[error(
+        "point {point} is not exact: somebody else wrote to the target while it was left alone after it, and no \
+         journal has what those chunks held. Points that were made since are exact (`failback points list` marks \
+         those that are not). Where this one is good enough, take it as it is with --accept-writes"
+    )]
+    Inexact {
+        /// The point.
+        point: Epoch,
+    },
     /// A before-image that the journal should have and has not.
     #[error(
         "the journal does not know what chunk {chunk} held at point {point}: stop using this journal and keep it"
@@ -194,6 +204,7 @@ impl Remediable for Error {
             | Self::Shape { .. }
             | Self::OutOfTurn { .. }
             | Self::Unaligned { .. }
+            | Self::Inexact { .. }
             | Self::ForeignWrites { .. } => Remedy::Refused,
             Self::NoImage { .. } | Self::Stopped { .. } | Self::Memory { .. } => Remedy::Stop,
         }

@@ -14,7 +14,7 @@ use super::{Error, Replica};
 use crate::disk::{Blocks, WriteMark, Written};
 use crate::journal::Volume;
 use crate::limits;
-use crate::unit::{Extent, to_usize};
+use crate::unit::{Epoch, Extent, to_usize};
 
 /// Chunks that do not hold what they should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +25,12 @@ pub struct ForeignWrites {
     pub first: Extent,
 }
 
-/// What a commit does about writes of others.
+/// What a rewind, a copy and a commit do about writes of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnForeignWrites {
-    /// Nothing is committed.
+    /// They are refused.
     Refuse,
-    /// They are kept: the machine was run on the target already.
+    /// They are kept: the machine was run on the target already, or there is nothing better.
     Accept,
 }
 
@@ -81,11 +81,33 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
         .await
     }
 
-    /// Refuses a target that others wrote to.
+    /// What rewinds and copies do about writes of others from now on.
+    pub const fn set_on_foreign_writes(&mut self, on_foreign_writes: OnForeignWrites) {
+        self.on_foreign_writes = on_foreign_writes;
+    }
+
+    /// Refuses a point that may hold what others wrote, unless that is accepted.
+    ///
+    /// # Errors
+    /// No such point, [`Error::Inexact`].
+    pub fn check_exact(&self, point: Epoch) -> Result<(), Error> {
+        let is_exact = self.journal.is_exact(point)?;
+        // Whoever opens it to go on notes it; whoever only looks sees it all the same.
+        let is_written = self.state().lands() && self.written_since_left() == Written::Yes;
+        match self.on_foreign_writes {
+            OnForeignWrites::Refuse if is_written || !is_exact => Err(Error::Inexact { point }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a target that others wrote to, unless that is accepted.
     ///
     /// # Errors
     /// [`Error::ForeignWrites`], and those of [`Self::foreign_writes`].
     pub async fn check_untouched(&self) -> Result<(), Error> {
+        if self.on_foreign_writes == OnForeignWrites::Accept {
+            return Ok(());
+        }
         match self.foreign_writes().await? {
             None => Ok(()),
             Some(ForeignWrites { chunks, first }) => Err(Error::ForeignWrites { chunks, first }),

@@ -81,6 +81,7 @@ pub struct Replica<B, V: Volume> {
     undurable: RoaringBitmap,
     /// What a rewind leaves free on the retention volume.
     leaves_free_bytes: u64,
+    on_foreign_writes: OnForeignWrites,
     /// Why nothing goes on until it is opened anew.
     stopped: Option<String>,
     /// Hears how far a restoration is.

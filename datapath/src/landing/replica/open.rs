@@ -8,7 +8,7 @@ use super::fall::Batches;
 use super::in_hand::InHand;
 use super::stroke::ZeroDigests;
 use super::windows::Windows;
-use super::{Course, Error, Replica};
+use super::{Course, Error, OnForeignWrites, Replica};
 use crate::delta::Manifest;
 use crate::disk::Blocks;
 use crate::journal::{Journal, PackedImages, Pair, PairState, PointKind, Recovery, Volume};
@@ -60,6 +60,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             course,
             undurable: RoaringBitmap::new(),
             leaves_free_bytes: 0,
+            on_foreign_writes: OnForeignWrites::Refuse,
             stopped: None,
             restored: None,
         })

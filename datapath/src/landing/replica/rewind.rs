@@ -14,7 +14,7 @@ use roaring::RoaringBitmap;
 
 use super::restore::Keeping;
 use super::{Course, Cut, Error, OnForeignWrites, Replica};
-use crate::disk::{Blocks, WriteMark};
+use crate::disk::{Blocks, WriteMark, Written};
 use crate::journal::{Clock, Pair, PairState, PointKind, Volume};
 use crate::unit::{Epoch, Generation};
 
@@ -27,9 +27,10 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     pub async fn fence(&mut self) -> Result<(), Error> {
         self.step(async |replica| match replica.state() {
             state if state.can_rewind() => Ok(()),
-            PairState::Protected | PairState::Resyncing => {
+            state @ (PairState::Protected | PairState::Resyncing) => {
                 replica.make_durable().await?;
-                replica.enter(PairState::Fenced).await
+                let awaits_comparison = state == PairState::Resyncing;
+                replica.enter_with(PairState::Fenced, |pair| pair.awaits_comparison = awaits_comparison).await
             }
             _ => Err(replica.refuse("a fence", "a pair is fenced once it has a point")),
         })
@@ -37,7 +38,8 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     }
 
     /// Lifts a fence: the source goes on after all, where it was; or with a
-    /// comparison of the two disks where others wrote to the target meanwhile.
+    /// comparison of the two disks where one was not finished, or where others wrote
+    /// to the target meanwhile.
     ///
     /// # Errors
     /// [`Error::OutOfTurn`] once a rewind has begun.
@@ -46,7 +48,9 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             PairState::Protected => Ok(()),
             // What it holds is for reading to find out.
             PairState::Fenced if replica.foreign_writes().await?.is_some() => {
-                replica.journal.forget_digests().await?;
+                replica.doubt(PairState::Resyncing).await
+            }
+            PairState::Fenced if replica.journal.pair().awaits_comparison => {
                 replica.enter(PairState::Resyncing).await
             }
             PairState::Fenced => replica.enter(PairState::Protected).await,
@@ -61,8 +65,9 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// The rewind is an epoch of its own, closed by a point of its kind.
     ///
     /// # Errors
-    /// [`Error::OutOfTurn`]; no such point; [`Error::ForeignWrites`]; no space for
-    /// what it would journal. All of it is found out before anything is changed.
+    /// [`Error::OutOfTurn`]; no such point; [`Error::Inexact`] and
+    /// [`Error::ForeignWrites`] unless they are accepted; no space for what it would
+    /// journal. All of it is found out before anything is changed.
     pub async fn rewind(&mut self, to: Epoch) -> Result<(), Error> {
         self.step(async |replica| {
             replica.check_can_rewind()?;
@@ -95,7 +100,10 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// The chunks that a rewind to `to` looks at, and how many of them it touches
     /// for the first time.
     async fn plan_rewind(&self, to: Epoch) -> Result<(RoaringBitmap, u64), Error> {
-        self.journal.point(to)?;
+        // What is on its way there was accepted when it began.
+        if self.state() != (PairState::Rewinding { to }) {
+            self.check_exact(to)?;
+        }
         self.check_untouched().await?;
         let changed = self.journal.chunks_since(to).await?;
         let first_touches = changed.len() - changed.intersection_len(self.journal.touched_chunks());
@@ -135,7 +143,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// # Errors
     /// [`Error::OutOfTurn`] where the target holds no point: not fenced, not at
     /// the end of a rewind, or with deltas after its last point;
-    /// [`Error::ForeignWrites`] unless they are accepted.
+    /// [`Error::Inexact`] and [`Error::ForeignWrites`] unless they are accepted.
     pub async fn commit(&mut self, foreign: OnForeignWrites) -> Result<Generation, Error> {
         self.step(async |replica| {
             match replica.state() {
@@ -149,8 +157,13 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
                 }
                 _ => return Err(replica.refuse("a commit", "fence the pair and choose a point first")),
             }
-            if foreign == OnForeignWrites::Refuse {
-                replica.check_untouched().await?;
+            replica.set_on_foreign_writes(foreign);
+            replica.check_untouched().await?;
+            if let Some(newest) = replica.journal.newest_point().map(|point| point.epoch) {
+                replica.check_exact(newest)?;
+            }
+            if foreign == OnForeignWrites::Accept && replica.foreign_writes().await?.is_some() {
+                replica.doubt(replica.state()).await?;
             }
             replica.fork(PairState::Committed).await
         })
@@ -168,10 +181,11 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             PairState::Corrupted => replica.enter(PairState::Initial).await,
             PairState::Protected => replica.enter(PairState::Resyncing).await,
             // It was free to be run: what is on it now is for reading to find out.
-            PairState::Committed => {
+            PairState::Committed if replica.written_since_left() == Written::No => {
                 replica.journal.forget_digests().await?;
                 replica.enter(PairState::Resyncing).await
             }
+            PairState::Committed => replica.doubt(PairState::Resyncing).await,
             _ => Err(replica.refuse("a synchronization", "commit a point first, or lift the fence")),
         })
         .await
@@ -184,10 +198,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     /// Those of the journal.
     pub async fn distrust(&mut self) -> Result<(), Error> {
         self.step(async |replica| match replica.state() {
-            PairState::Protected | PairState::Resyncing => {
-                replica.journal.forget_digests().await?;
-                replica.enter(PairState::Resyncing).await
-            }
+            PairState::Protected | PairState::Resyncing => replica.doubt(PairState::Resyncing).await,
             PairState::Initial => Ok(replica.journal.forget_digests().await?),
             // Whoever wants to do something with it reads it first.
             PairState::Fenced | PairState::Rewound { .. } => {
@@ -283,18 +294,39 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
 
     /// In a fenced or rewound state the target is left to itself.
     async fn enter(&mut self, state: PairState) -> Result<(), Error> {
+        self.enter_with(state, |_| {}).await
+    }
+
+    async fn enter_with(&mut self, state: PairState, change: impl FnOnce(&mut Pair)) -> Result<(), Error> {
         let target_writes = match state {
             PairState::Fenced | PairState::Rewound { .. } => self.disk.write_mark(),
             _ => WriteMark::default(),
         };
-        Ok(self.journal.update_pair(|pair| (pair.state, pair.target_writes) = (state, target_writes)).await?)
+        let enter = |pair: &mut Pair| {
+            (pair.state, pair.target_writes) = (state, target_writes);
+            change(pair);
+        };
+        Ok(self.journal.update_pair(enter).await?)
+    }
+
+    /// Somebody else wrote to the target: no digest of it counts any more, and no
+    /// point that was made before.
+    async fn doubt(&mut self, state: PairState) -> Result<(), Error> {
+        self.journal.forget_digests().await?;
+        let exact_from = Some(self.journal.open_epoch());
+        self.enter_with(state, |pair| pair.exact_from = exact_from).await
     }
 
     /// History forks here.
     async fn fork(&mut self, state: PairState) -> Result<Generation, Error> {
+        // One that is committed is left to whoever runs it.
+        let target_writes = match state {
+            PairState::Committed => self.disk.write_mark(),
+            _ => WriteMark::default(),
+        };
         let fork = |pair: &mut Pair| {
             (pair.generation, pair.state) = (pair.generation.next(), state);
-            pair.target_writes = WriteMark::default();
+            pair.target_writes = target_writes;
         };
         self.journal.update_pair(fork).await?;
         Ok(self.journal.pair().generation)

@@ -99,6 +99,8 @@ impl Replicas {
             pins: std::collections::BTreeSet::new(),
             segment_bytes: segment_bytes(&self.policy, free_bytes, protect.size_bytes),
             target_writes: WriteMark::default(),
+            exact_from: None,
+            awaits_comparison: false,
         };
         let disk = RingDisk::new(self.noticed(disk));
         let replica = Replica::create(disk, directory, pair).await.map_err(|error| {

@@ -81,8 +81,10 @@ impl MasterTarget<Replicas> {
     /// # Errors
     /// [`Error::Unready`]; what was not done may be tried again.
     pub fn remove(&self, pair: &PairName, with_journal: bool) -> Result<Removed, Error> {
-        let lease = self.take(pair)?;
         let folder = self.targets.folder(pair);
+        // One that was removed before may have left its journal.
+        let is_known = self.pairs.find(pair).is_some() || !folder.is_dir();
+        let lease = if is_known { Some(self.take(pair)?) } else { None };
         let mut journal = folder.is_dir().then(|| folder.clone());
         if with_journal && journal.take().is_some() {
             let locked = Directory::open(&folder, super::replicas::HOLDER).map_err(unready(pair))?;

@@ -153,7 +153,9 @@ fn file_name(number: u32) -> String {
 
 fn says(body: &Body) -> String {
     match body {
-        Body::Segment { end_of_last } => format!("the segment begins; the last one ended at {end_of_last}"),
+        Body::Segment { end_of_last, made_bytes } => {
+            format!("the segment of {made_bytes} B begins; the last one ended at {end_of_last}")
+        }
         Body::Batch { delta, entries } => format!("{} chunks, of delta {delta} at last", entries.len()),
         Body::Landed { delta, .. } => format!("the target is flushed up to delta {delta}"),
         Body::Point(point) => format!("point {} ({})", point.epoch, point.kind),

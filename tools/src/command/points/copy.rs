@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use failback_datapath::landing::replica::OnForeignWrites;
 use failback_datapath::limits;
 use failback_datapath::pipeline::is_zero;
 use failback_datapath::role::master_target::SeenReplica;
@@ -25,10 +26,19 @@ use crate::output::Output;
 const HOLE_BYTES: usize = 4096;
 
 /// Writes the disk as it was at a point into the new image `file`.
-pub fn copy(place: &Place, pair: &str, which: &Which, file: &Path, output: &Output) -> Result<(), Failed> {
+pub fn copy(
+    place: &Place,
+    pair: &str,
+    which: &Which,
+    file: &Path,
+    foreign: OnForeignWrites,
+    output: &Output,
+) -> Result<(), Failed> {
     let desk = place.desk(pair, output)?;
     desk.look(async |seen| {
         let point = desk.point(which, seen.journal())?;
+        seen.set_on_foreign_writes(foreign);
+        seen.check_exact(point.epoch).map_err(failed)?;
         seen.check_untouched().await.map_err(failed)?;
         let image = Image::create(file, seen.journal().pair().size_bytes)?;
         let written_bytes = write(seen, point.epoch, &image, output).await?;

@@ -63,7 +63,9 @@ pub fn is_whole(cut: MachineCut, parts: &[(String, PointSummary)]) -> bool {
 pub fn show(place: &Place, pair: &str, which: &Which, output: &Output) -> Result<(), Failed> {
     let pair = place.retention()?.pair(pair)?;
     let summary = pair.summary()?;
-    let point = summary.points.iter().rfind(|point| which.is(&point.record));
+    let records: Vec<_> = summary.points.iter().map(|point| &point.record).collect();
+    let meant = which.of(&records, &pair)?.epoch;
+    let point = summary.points.iter().find(|point| point.record.epoch == meant);
     let point = point.ok_or_else(|| no_such_point(&pair))?;
     output.line(
         &table::of_point(&pair.name, point),

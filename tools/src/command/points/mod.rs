@@ -11,10 +11,11 @@ mod table;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use failback_datapath::journal::PointRecord;
+use failback_datapath::journal::{PointKind, PointRecord};
 use failback_datapath::landing::replica::OnForeignWrites;
 use failback_datapath::unit::{Epoch, MachineCut};
 
+use crate::control::Failed;
 use crate::exit::Exit;
 use crate::output::{Output, Style};
 pub use place::Place;
@@ -71,6 +72,9 @@ pub enum PointsCommand {
         /// Say what it would do, and whether there is room for it
         #[arg(long)]
         dry_run: bool,
+        /// Go also where others wrote to the target since, and keep what they wrote
+        #[arg(long)]
+        accept_writes: bool,
         /// Where the journals lie.
         #[command(flatten)]
         place: Place,
@@ -95,6 +99,9 @@ pub enum PointsCommand {
         point: Which,
         /// The image to make
         file: PathBuf,
+        /// Copy also a point that others wrote into
+        #[arg(long)]
+        accept_writes: bool,
         /// Where the journals lie.
         #[command(flatten)]
         place: Place,
@@ -116,11 +123,11 @@ impl PointsCommand {
 /// A point, as people name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The last one.
+    /// The last one of the machine.
     Newest,
     /// The one that closed this epoch.
     Epoch(Epoch),
-    /// The last one of this name.
+    /// The one of this name.
     Named(String),
 }
 
@@ -137,19 +144,36 @@ impl std::str::FromStr for Which {
 }
 
 impl Which {
-    /// Whether `point` is meant, where no later one is.
-    pub fn is(&self, point: &PointRecord) -> bool {
-        match self {
-            Self::Newest => true,
-            Self::Epoch(epoch) => point.epoch == *epoch,
-            Self::Named(name) => point.name == *name,
-        }
+    /// The point that is meant, of `points`, oldest first.
+    pub fn of<'a>(&self, points: &[&'a PointRecord], pair: &Found) -> Result<&'a PointRecord, Failed> {
+        let is_rewind = |point: &&&PointRecord| matches!(point.kind, PointKind::Rewind { .. });
+        let found = match self {
+            // What a rewind made is no news of the machine.
+            Self::Newest => points.iter().rfind(|point| !is_rewind(point)).or(points.last()),
+            Self::Epoch(epoch) => points.iter().find(|point| point.epoch == *epoch),
+            Self::Named(name) => {
+                let named: Vec<_> = points.iter().filter(|point| point.name == *name).collect();
+                if named.len() > 1 {
+                    let epochs: Vec<_> = named.iter().map(|point| point.epoch.to_string()).collect();
+                    let (pair, epochs) = (&pair.name, epochs.join(", "));
+                    let message =
+                        format!("{pair}: points {epochs} are all named {name:?}; say which by its number");
+                    return Err((Exit::Refused, message));
+                }
+                named.first().copied()
+            }
+        };
+        found.copied().ok_or_else(|| place::no_such_point(pair))
     }
 }
 
 fn parse_machine_cut(text: &str) -> Result<u64, String> {
     MachineCut::number_of(text)
         .ok_or_else(|| format!("{text:?}: 16 hexadecimal digits, as `points list` shows them"))
+}
+
+const fn foreign(is_accepted: bool) -> OnForeignWrites {
+    if is_accepted { OnForeignWrites::Accept } else { OnForeignWrites::Refuse }
 }
 
 /// Runs the command.
@@ -162,15 +186,18 @@ pub fn run(points: &Points) -> Exit {
         }
         PointsCommand::List { pair, .. } => listing::list(place, pair.as_deref(), &output),
         PointsCommand::Show { pair, point, .. } => listing::show(place, pair, point, &output),
-        PointsCommand::Rewind { pair, point, dry_run: true, .. } => {
-            rewind::rehearse(place, pair, point, &output)
+        PointsCommand::Rewind { pair, point, dry_run: true, accept_writes, .. } => {
+            rewind::rehearse(place, pair, point, foreign(*accept_writes), &output)
         }
-        PointsCommand::Rewind { pair, point, .. } => rewind::rewind(place, pair, point, &output),
+        PointsCommand::Rewind { pair, point, accept_writes, .. } => {
+            rewind::rewind(place, pair, point, foreign(*accept_writes), &output)
+        }
         PointsCommand::Commit { pair, accept_writes, .. } => {
-            let foreign = if *accept_writes { OnForeignWrites::Accept } else { OnForeignWrites::Refuse };
-            rewind::commit(place, pair, foreign, &output)
+            rewind::commit(place, pair, foreign(*accept_writes), &output)
         }
-        PointsCommand::Copy { pair, point, file, .. } => copy::copy(place, pair, point, file, &output),
+        PointsCommand::Copy { pair, point, file, accept_writes, .. } => {
+            copy::copy(place, pair, point, file, foreign(*accept_writes), &output)
+        }
     };
     match done {
         Ok(()) => Exit::Success,

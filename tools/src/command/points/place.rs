@@ -95,19 +95,21 @@ impl Desk {
 
     /// Opens the target with its journal to look at it and does `work`, on a ring of
     /// its own: no byte of either is changed.
-    pub fn look<T>(&self, work: impl AsyncFnOnce(&SeenReplica) -> Result<T, Failed>) -> Result<T, Failed> {
+    pub fn look<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SeenReplica) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
         let done = ring::run(async {
-            let seen = self.replicas.see(&self.name).await.map_err(|error| self.not_opened(&error))?;
-            work(&seen).await
+            let mut seen = self.replicas.see(&self.name).await.map_err(|error| self.not_opened(&error))?;
+            work(&mut seen).await
         });
         done.map_err(|error| (Exit::Failed, error.to_string()))?
     }
 
     /// The point that is meant.
     pub fn point<V: Volume>(&self, which: &Which, journal: &Journal<V>) -> Result<PointRecord, Failed> {
-        let mut points = journal.points();
-        let found = points.rfind(|point| which.is(point)).cloned();
-        found.ok_or_else(|| no_such_point(&self.found))
+        let points: Vec<&PointRecord> = journal.points().collect();
+        which.of(&points, &self.found).cloned()
     }
 
     fn not_opened(&self, error: &Error) -> Failed {

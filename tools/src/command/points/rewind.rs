@@ -12,12 +12,19 @@ use crate::exit::Exit;
 use crate::output::Output;
 
 /// Takes a target to a point.
-pub fn rewind(place: &Place, pair: &str, which: &Which, output: &Output) -> Result<(), Failed> {
+pub fn rewind(
+    place: &Place,
+    pair: &str,
+    which: &Which,
+    foreign: OnForeignWrites,
+    output: &Output,
+) -> Result<(), Failed> {
     let desk = place.desk(pair, output)?;
     desk.work(async |kept| {
         let point = desk.point(which, kept.replica().journal())?;
         let progress = Progress::new(output, "rewound");
         let replica = kept.replica();
+        replica.set_on_foreign_writes(foreign);
         replica.watch_restoration(move |done, of| progress.show(done, of));
         replica.rewind(point.epoch).await.map_err(failed)?;
         let rewound = replica.journal().newest_point().map_or(0, |newest| newest.epoch.0);
@@ -34,10 +41,17 @@ pub fn rewind(place: &Place, pair: &str, which: &Which, output: &Output) -> Resu
 }
 
 /// Says what a rewind would do.
-pub fn rehearse(place: &Place, pair: &str, which: &Which, output: &Output) -> Result<(), Failed> {
+pub fn rehearse(
+    place: &Place,
+    pair: &str,
+    which: &Which,
+    foreign: OnForeignWrites,
+    output: &Output,
+) -> Result<(), Failed> {
     let desk = place.desk(pair, output)?;
     desk.look(async |seen| {
         let point = desk.point(which, seen.journal())?;
+        seen.set_on_foreign_writes(foreign);
         let bytes = seen.rehearse_rewind(point.epoch).await.map_err(failed)?;
         output.line(
             &format!(

@@ -48,7 +48,12 @@ fn row(point: &PointSummary) -> [String; 8] {
         format!("{} ms", record.freeze_ms),
         record.chain.to_string()[..12].to_owned(),
         record.machine_cut.map_or_else(|| "-".to_owned(), MachineCut::name),
-        format!("{}{}", plain(&record.name), if point.pinned { " (pinned)" } else { "" }),
+        format!(
+            "{}{}{}",
+            plain(&record.name),
+            if point.pinned { " (pinned)" } else { "" },
+            if point.exact { "" } else { " (NOT exact)" }
+        ),
     ]
 }
 
@@ -80,6 +85,11 @@ pub fn of_point(name: &str, point: &PointSummary) -> String {
         ("machine's cut", machine_cut),
         ("generation", record.generation.to_string()),
         ("chain", record.chain.to_string()),
+        (
+            "exact",
+            if point.exact { "yes" } else { "no: others wrote to the target since, and it may hold that" }
+                .to_owned(),
+        ),
         ("pinned", if point.pinned { "yes" } else { "no" }.to_owned()),
     ];
     let lines: Vec<String> =
