@@ -247,6 +247,18 @@ pub const JOURNAL_FREE_WITHIN: Duration = Duration::from_secs(5);
 /// a full volume is met at every delta.
 pub const ALARM_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
+/// After so many cuts in a row that came to nothing there is an alarm: one may be
+/// missed by a busy moment.
+pub const SKIPPED_CUTS_ALARM: u32 = 3;
+
+/// Spans of settings are at least this long: shorter ones cannot be kept, or would
+/// have the machine do nothing else.
+pub const SETTING_SPAN_MIN: Duration = Duration::from_millis(1);
+
+/// The most of a machine's last changes that may be asked to fit into a freeze: they
+/// lie in locked memory.
+pub const REMAINDER_SETTING_MAX: u64 = 1 << 30;
+
 /// Alarms of a pair that its status shows: a screen of them.
 pub const ALARMS_KEPT: usize = 16;
 

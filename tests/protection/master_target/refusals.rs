@@ -186,6 +186,8 @@ fn a_journal_that_is_gone_is_not_made_anew() {
     assert!(home.target() == content.bytes);
     assert!(!std::path::Path::new(&here).join("pair").exists());
     home.alarms("is the retention volume mounted?");
+    let status = home.status();
+    assert!(status["detail"].as_str().is_some_and(|detail| detail.contains("mounted?")), "{status}");
     drop(fs::remove_dir_all(&here));
     fs::rename(&away, &here).expect("moved back");
     let fits = hello(BYTES, Intent::Continue, Some(position));

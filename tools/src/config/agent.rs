@@ -10,6 +10,7 @@ use failback_datapath::role::agent::{DiskSettings, OnDoubt, PointSettings, Track
 use failback_datapath::sys::IoPriority;
 use failback_datapath::unit::ChunkSize;
 use failback_datapath::wire::peers::Address;
+use indicatif::BinaryBytes;
 use serde::Deserialize;
 
 use super::quantity::{Bytes, Share, Span};
@@ -226,7 +227,31 @@ impl AgentConfig {
         let mut config: Self = super::read(path)?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         config.token_file = config.token_file.map(|file| folder.join(file));
+        config.check().map_err(|reason| (Exit::Refused, format!("{}: {reason}", path.display())))?;
         Ok(config)
+    }
+
+    /// Values with which nothing would ever work.
+    fn check(&self) -> Result<(), String> {
+        let within = |what: &str, span: Span, least: Duration, most: Duration| {
+            let fits = (least..=most).contains(&span.0);
+            fits.then_some(()).ok_or_else(|| format!("{what}: from {least:?} to {most:?}"))
+        };
+        let (moment, longest) = (limits::SETTING_SPAN_MIN, limits::FREEZE_HOLD_MAX);
+        within("points.cycle", self.points.cycle, moment, longest)?;
+        within("freeze.budget", self.freeze.budget, moment, longest)?;
+        if let Some(limit) = self.hooks.time_limit {
+            within("hooks.time-limit", limit, moment, longest)?;
+        }
+        let (least, most) = (u64::from(limits::WINDOW_BYTES), limits::REMAINDER_SETTING_MAX);
+        let fits = (least..=most).contains(&self.freeze.remainder.0);
+        fits.then_some(()).ok_or_else(|| {
+            format!(
+                "freeze.remainder: from {} to {}: it is memory that is locked",
+                BinaryBytes(least),
+                BinaryBytes(most)
+            )
+        })
     }
 
     /// The disks that are named; `None` where all are meant.
@@ -398,7 +423,16 @@ mod tests {
         assert!(config(&odd).expect("it is read").disks().is_err());
         let rank = format!("{LEAST}{disk}[limits]\nio-priority = \"high\"\n");
         assert!(config(&rank).expect("it is read").limits().is_err());
-        for wrong in ["on-doubt = \"ask\"\n", "disks = \"some\"\n", "[point]\n"] {
+        for wrong in [
+            "on-doubt = \"ask\"\n",
+            "disks = \"some\"\n",
+            "[point]\n",
+            "[points]\ncycle = \"0s\"\n",
+            "[freeze]\nbudget = \"0s\"\n",
+            "[freeze]\nbudget = \"2h\"\n",
+            "[freeze]\nremainder = \"900GiB\"\n",
+            "[hooks]\ntime-limit = \"0s\"\n",
+        ] {
             assert!(config(&format!("{LEAST}{wrong}")).is_err(), "{wrong}");
         }
     }

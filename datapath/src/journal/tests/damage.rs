@@ -3,6 +3,7 @@
 use super::memory::Memory;
 use super::{FIRST, content, now, pair, point};
 use crate::journal::{Error, Journal, Volume};
+use crate::limits;
 use crate::unit::{DeltaNumber, Epoch, Extent};
 
 /// Two points, and batches after them: `segment-00000001` holds all of it.
@@ -123,6 +124,25 @@ fn what_can_be_made_again_is() {
     let found = now(opened.digests(0..500)).expect("read");
     // Chunks of the open epoch are in doubt; the others were of two closed ones.
     assert!(found.iter().zip(&expected).all(|(is, was)| is.is_none() || is == was));
+}
+
+#[test]
+fn a_merged_index_that_is_damaged_is_made_again() {
+    let (volume, mut journal) = written();
+    for epoch in 4..4 + u64::from(limits::MERGE_FAN) {
+        let next = point(&journal, epoch * 1000);
+        now(journal.close_epoch(next)).expect("closed");
+        append(&mut journal, epoch, 1);
+    }
+    assert!(now(journal.merge()).expect("merged"));
+    drop(journal);
+    let merged = || volume.names().expect("listed").into_iter().find(|name| name.starts_with("merged-"));
+    let name = merged().expect("there is one");
+    volume.change(&name, |bytes| bytes[20] ^= 1);
+    let (mut opened, _) = open(&volume).expect("it is not needed");
+    assert_eq!(merged(), None, "it goes");
+    assert!(now(opened.merge()).expect("merged again"));
+    assert_eq!(merged(), Some(name));
 }
 
 #[test]

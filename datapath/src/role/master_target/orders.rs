@@ -107,6 +107,7 @@ impl MasterTarget<Replicas> {
         self.targets.assign(pair.clone(), assignment);
         let state = match &known {
             Ok(Some(known)) => Pair::at_rest(known.state),
+            Ok(None) if self.targets.has_lost_journal(&pair) => Pair::Failed,
             Ok(None) => Pair::Corrupted,
             Err(_) => Pair::Failed,
         };

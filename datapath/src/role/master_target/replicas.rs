@@ -292,6 +292,14 @@ impl Replicas {
         Ok(owners.into_iter().map(|(_, owner)| owner).find(|owner| owner.retention == folder))
     }
 
+    /// Whether the pair had a journal that is not where it was.
+    #[must_use]
+    pub fn has_lost_journal(&self, pair: &PairName) -> bool {
+        let mark = self.mark(pair);
+        mark.is_ok_and(|mark| mark.is_some_and(|owner| owner.has_journal))
+            && matches!(self.look(pair), Ok(None))
+    }
+
     pub(super) fn owner(&self, pair: &PairName, disk: &Disk) -> Owner {
         let (target, of) = (disk.path().to_owned(), (pair.machine(), pair.disk()));
         Owner::new(disk.identity(), disk.size_bytes(), target, self.folder(pair), of)

@@ -111,6 +111,10 @@ impl PairStatus {
         let mut status = Self::without_journal(name.to_string(), target, &glance);
         let known = match master.targets().look(name) {
             Ok(Some(known)) => known,
+            Ok(None) if master.targets().has_lost_journal(name) => {
+                let detail = "its journal is not where it was: is the retention volume mounted?".to_owned();
+                return Self { detail, ..status };
+            }
             Ok(None) => return status,
             Err(error) => return Self { detail: error.to_string(), ..status },
         };

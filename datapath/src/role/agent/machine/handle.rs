@@ -39,6 +39,8 @@ pub(super) struct Shown {
     pub(super) last_cut: Option<CutStatus>,
     pub(super) cuts_made: u64,
     pub(super) cuts_skipped: u64,
+    /// Since the last one that was made.
+    pub(super) skipped_in_a_row: u32,
     disks: Vec<ShownDisk>,
 }
 

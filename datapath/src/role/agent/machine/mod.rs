@@ -346,10 +346,21 @@ impl Machine {
     /// Shows and tells what became of a cut.
     fn note(&self, outcome: &Outcome) -> CutStatus {
         let status = CutStatus::of(outcome);
-        {
+        let skipped = {
             let mut shown = self.shown();
             *(if status.made { &mut shown.cuts_made } else { &mut shown.cuts_skipped }) += 1;
+            shown.skipped_in_a_row = if status.made { 0 } else { shown.skipped_in_a_row.saturating_add(1) };
             shown.last_cut = Some(status.clone());
+            shown.skipped_in_a_row
+        };
+        // Again after twice as many, so that it is neither missed nor all that is read.
+        if skipped.is_multiple_of(limits::SKIPPED_CUTS_ALARM)
+            && (skipped / limits::SKIPPED_CUTS_ALARM).is_power_of_two()
+        {
+            let why = status.reason.as_deref().unwrap_or("see the cuts before");
+            let text =
+                format!("no recovery point was made {skipped} times in a row, the last time because {why}");
+            self.tell(Event::Alarm { text });
         }
         if status.void {
             self.tell(Event::Alarm { text: ALARM_VOID.to_owned() });
