@@ -20,7 +20,7 @@ pub struct Recording<'a> {
     script: &'a Script,
     milestones: Vec<Milestone>,
     sent: Vec<Opened>,
-    tape: Tape,
+    pub tape: Tape,
     seed: u64,
 }
 
@@ -35,6 +35,7 @@ pub fn run<F: Future>(future: F) -> F::Output {
 /// there is a point to lose.
 pub fn record(script: &Script, seed: u64, lies: Lies) -> Result<Recording<'_>, Wrong> {
     let world: Shared = Rc::new(RefCell::new(World::new(DISK_BYTES, seed)));
+    world.borrow_mut().open_entries_max = script.open_entries_max;
     world.borrow_mut().record();
     let (milestones, sent) = run(async {
         let (disk, directory) = (Disk(Rc::clone(&world)), Directory(Rc::clone(&world)));

@@ -12,6 +12,7 @@
 mod cut;
 mod enumerate;
 mod faults;
+mod lives;
 mod oracle;
 mod play;
 mod script;

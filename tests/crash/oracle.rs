@@ -21,6 +21,8 @@ pub struct Promises {
     done: usize,
     /// The step that may or may not have happened.
     begun: Option<usize>,
+    /// Steps that were begun at any time.
+    reached: usize,
     durable: Option<(Epoch, DeltaNumber)>,
     /// The deltas that the source still knows: it forgets them when it starts
     /// anew and offers everything.
@@ -29,11 +31,12 @@ pub struct Promises {
 
 impl Promises {
     pub fn of(script: &Script, milestones: &[Milestone]) -> Self {
-        let mut promises = Self { done: 0, begun: None, durable: None, sent: 0..0 };
+        let mut promises = Self { done: 0, begun: None, reached: 0, durable: None, sent: 0..0 };
         for milestone in milestones {
             match milestone {
                 Milestone::Begun(step) => {
                     promises.begun = Some(*step);
+                    promises.reached = promises.reached.max(step + 1);
                     if matches!(script.steps[*step].1, Step::Bring { .. }) {
                         promises.sent.start = promises.sent.end;
                     }
@@ -44,15 +47,6 @@ impl Promises {
             }
         }
         promises
-    }
-
-    /// Points that must exist, and one that may.
-    fn points(&self, script: &Script) -> (BTreeSet<Epoch>, Option<Epoch>) {
-        let made = |index: usize| match &script.steps[index] {
-            (stage, Step::Cut | Step::Rewind(_)) => Some(stage.epoch),
-            _ => None,
-        };
-        ((0..self.done).filter_map(made).collect(), self.begun.and_then(made))
     }
 }
 
@@ -74,14 +68,23 @@ pub struct GoingOn<'a> {
     pub lost: Option<&'a [Opened]>,
 }
 
+/// The point that a step makes.
+fn made(script: &Script, step: usize) -> Option<Epoch> {
+    match &script.steps[step] {
+        (stage, Step::Cut | Step::Rewind(_)) => Some(stage.epoch),
+        _ => None,
+    }
+}
+
 /// Opens what a power cut left, and checks it: its points, its promises, and
 /// that it goes on to the right end.
 pub async fn check(
-    world: World,
+    mut world: World,
     script: &Script,
     promises: &Promises,
     going_on: GoingOn<'_>,
 ) -> Result<(), Wrong> {
+    world.open_entries_max = script.open_entries_max;
     let world: Shared = Rc::new(RefCell::new(world));
     let opened = Replica::open(Disk(Rc::clone(&world)), Directory(Rc::clone(&world))).await;
     let mut replica = match opened {
@@ -90,18 +93,32 @@ pub async fn check(
         Err(_) if promises.done == 0 && promises.begun.is_none() => return Ok(()),
         Err(error) => return Err(wrong("it does not open")(&error)),
     };
-    check_points(&replica, script, promises).await?;
+    check_points(&replica, script, promises.done, promises).await?;
     check_position(&replica, promises)?;
     check_standstill(&replica, &world, script)?;
     replica.resume().await.map_err(|error| wrong("it does not resume")(&error))?;
-    go_on(&mut replica, &world, script, promises, going_on).await?;
-    check_points(&replica, script, promises).await
+    let played = go_on(&mut replica, &world, script, promises, going_on).await?;
+    check_points(&replica, script, played, promises).await
 }
 
-async fn check_points(replica: &Simulated, script: &Script, promises: &Promises) -> Result<(), Wrong> {
-    let (must, may) = promises.points(script);
+/// Those points are there that the first `played` steps made, whole; of those that
+/// are given up the oldest may be gone, or, where that was acknowledged, must be.
+async fn check_points(
+    replica: &Simulated,
+    script: &Script,
+    played: usize,
+    promises: &Promises,
+) -> Result<(), Wrong> {
+    let must: BTreeSet<Epoch> = (0..played).filter_map(|step| made(script, step)).collect();
+    let may = promises.begun.and_then(|step| made(script, step));
     let listed: BTreeSet<Epoch> = replica.journal().points().map(|point| point.epoch).collect();
-    if let Some(lost) = must.difference(&listed).next() {
+    let (given_up, oldest) = (script.dropped_before(played), listed.first().copied());
+    if let Some(back) = oldest.filter(|oldest| *oldest < given_up) {
+        return Err(format!("point {back} was given up, and is back: {listed:?}"));
+    }
+    let may_be_gone = script.dropped_before(promises.reached.max(played));
+    let kept = oldest.map_or(may_be_gone, |oldest| oldest.min(may_be_gone));
+    if let Some(lost) = must.range(kept..).find(|epoch| !listed.contains(epoch)) {
         return Err(format!("point {lost} was acknowledged and is gone: {listed:?}"));
     }
     // Points after the recovery are those of the script that goes on.
@@ -151,13 +168,14 @@ fn check_standstill(replica: &Simulated, world: &Shared, script: &Script) -> Res
 }
 
 /// Plays on up to the next point, or to the end, and compares the disk with it.
+/// Gives the number of steps that are done then.
 async fn go_on(
     replica: &mut Simulated,
     world: &Shared,
     script: &Script,
     promises: &Promises,
     GoingOn { whole, lost }: GoingOn<'_>,
-) -> Result<(), Wrong> {
+) -> Result<usize, Wrong> {
     let here = stage(replica);
     let makes_point = |index: &usize| {
         let (at, step) = &script.steps[*index];
@@ -189,6 +207,6 @@ async fn go_on(
     let content = &script.points[&newest];
     match world.disk().iter().zip(content.iter()).position(|(one, other)| one != other) {
         Some(at) => Err(format!("the disk differs from point {newest} at byte {at}, chunk {}", at / 4096)),
-        None => Ok(()),
+        None => Ok(end),
     }
 }
