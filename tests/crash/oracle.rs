@@ -1,6 +1,5 @@
 //! What must be true after a power cut.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
@@ -13,7 +12,7 @@ use failback_datapath::unit::{DeltaNumber, Epoch};
 use super::play::{Milestone, Player, PointReader, Simulated, stage};
 use super::script::{Script, Step};
 use super::storage::{Directory, Disk};
-use super::world::{Shared, World};
+use super::world::Shared;
 
 /// What the source had been told when the power failed.
 pub struct Promises {
@@ -42,11 +41,21 @@ impl Promises {
                     }
                 }
                 Milestone::Sent(sent) => promises.sent.end = *sent,
-                Milestone::Done(step) => (promises.done, promises.begun) = (step + 1, None),
+                // After a power cut steps may come again that were done before it.
+                Milestone::Done(step) => {
+                    (promises.done, promises.begun) = (promises.done.max(step + 1), None);
+                }
                 Milestone::Durable(epoch, delta) => promises.durable = Some((*epoch, *delta)),
             }
         }
         promises
+    }
+
+    /// Whether a power cut now may interrupt what [`Replica::resume`] goes on with.
+    pub fn may_need_to_resume(&self, script: &Script) -> bool {
+        let is_long =
+            |step: usize| matches!(script.steps[step].1, Step::Rewind(_) | Step::CancelSynchronization);
+        self.begun.is_some_and(is_long)
     }
 }
 
@@ -77,28 +86,41 @@ fn made(script: &Script, step: usize) -> Option<Epoch> {
 }
 
 /// Opens what a power cut left, and checks it: its points, its promises, and
-/// that it goes on to the right end.
+/// that it goes on to the right end. Gives what was promised meanwhile.
 pub async fn check(
-    mut world: World,
+    world: &Shared,
     script: &Script,
     promises: &Promises,
     going_on: GoingOn<'_>,
-) -> Result<(), Wrong> {
-    world.open_entries_max = script.open_entries_max;
-    let world: Shared = Rc::new(RefCell::new(world));
-    let opened = Replica::open(Disk(Rc::clone(&world)), Directory(Rc::clone(&world))).await;
+    reader: &mut PointReader,
+) -> Result<Vec<Milestone>, Wrong> {
+    let opened = Replica::open(Disk(Rc::clone(world)), Directory(Rc::clone(world))).await;
     let mut replica = match opened {
         Ok((replica, _)) => replica,
         // Before the replica was made durably there is nothing to keep.
-        Err(_) if promises.done == 0 && promises.begun.is_none() => return Ok(()),
+        Err(_) if promises.done == 0 && promises.begun.is_none() => return Ok(Vec::new()),
         Err(error) => return Err(wrong("it does not open")(&error)),
     };
-    check_points(&replica, script, promises.done, promises).await?;
+    check_points(&replica, script, promises.done, promises, reader).await?;
     check_position(&replica, promises)?;
-    check_standstill(&replica, &world, script)?;
+    check_standstill(&replica, world, script)?;
+    let mut player = Player::new(script, world);
+    tell(&mut player, &replica, promises);
     replica.resume().await.map_err(|error| wrong("it does not resume")(&error))?;
-    let played = go_on(&mut replica, &world, script, promises, going_on).await?;
-    check_points(&replica, script, played, promises).await
+    let played = go_on(&mut player, &mut replica, promises, going_on).await?;
+    check_points(&replica, script, played, promises, reader).await?;
+    Ok(player.milestones)
+}
+
+/// What a source is told when it comes back holds over the next power cut too.
+fn tell(player: &mut Player<'_>, replica: &Simulated, promises: &Promises) {
+    let position = replica.position();
+    player.note(Milestone::Durable(position.epoch, position.durable));
+    let is_there = |epoch| replica.journal().point(epoch).is_ok();
+    let made = promises.begun.filter(|step| made(player.script, *step).is_some_and(is_there));
+    if let Some(step) = made {
+        player.note(Milestone::Done(step));
+    }
 }
 
 /// Those points are there that the first `played` steps made, whole; of those that
@@ -108,6 +130,7 @@ async fn check_points(
     script: &Script,
     played: usize,
     promises: &Promises,
+    reader: &mut PointReader,
 ) -> Result<(), Wrong> {
     let must: BTreeSet<Epoch> = (0..played).filter_map(|step| made(script, step)).collect();
     let may = promises.begun.and_then(|step| made(script, step));
@@ -123,7 +146,6 @@ async fn check_points(
     }
     // Points after the recovery are those of the script that goes on.
     let open = replica.position().epoch;
-    let mut reader = PointReader::new();
     for epoch in &listed {
         let Some(content) = script.points.get(epoch).filter(|_| *epoch < open) else {
             return Err(format!("there never was a point {epoch}"));
@@ -131,11 +153,16 @@ async fn check_points(
         let later = may.is_none_or(|may| *epoch > may) && !must.contains(epoch);
         let bytes =
             reader.read(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
-        if let Some(at) = bytes.iter().zip(content.iter()).position(|(one, other)| one != other) {
+        if let Some(at) = differs_at(&bytes, content) {
             return Err(format!("point {epoch} differs at byte {at} (chunk {}, later {later})", at / 4096));
         }
     }
     Ok(())
+}
+
+/// The first byte that differs; whole disks mostly do not, which is quick to see.
+fn differs_at(one: &[u8], other: &[u8]) -> Option<usize> {
+    if one == other { None } else { one.iter().zip(other).position(|(one, other)| one != other) }
 }
 
 fn check_position(replica: &Simulated, promises: &Promises) -> Result<(), Wrong> {
@@ -161,7 +188,7 @@ fn check_standstill(replica: &Simulated, world: &Shared, script: &Script) -> Res
         _ => return Ok(()),
     };
     let Some(content) = content else { return Err(format!("it is {state}, which it never was")) };
-    match world.borrow().disk().iter().zip(content.iter()).position(|(one, other)| one != other) {
+    match differs_at(world.borrow().disk(), content) {
         Some(at) => Err(format!("it is {state}, and differs at byte {at}, chunk {}", at / 4096)),
         None => Ok(()),
     }
@@ -170,20 +197,18 @@ fn check_standstill(replica: &Simulated, world: &Shared, script: &Script) -> Res
 /// Plays on up to the next point, or to the end, and compares the disk with it.
 /// Gives the number of steps that are done then.
 async fn go_on(
+    player: &mut Player<'_>,
     replica: &mut Simulated,
-    world: &Shared,
-    script: &Script,
     promises: &Promises,
     GoingOn { whole, lost }: GoingOn<'_>,
 ) -> Result<usize, Wrong> {
-    let here = stage(replica);
+    let (script, here) = (player.script, stage(replica));
     let makes_point = |index: &usize| {
         let (at, step) = &script.steps[*index];
         *at >= here && matches!(step, Step::Cut | Step::Rewind(_))
     };
     let next = (0..script.steps.len()).find(makes_point).map(|index| index + 1);
     let end = if whole { script.steps.len() } else { next.unwrap_or(script.steps.len()) };
-    let mut player = Player::new(script, world);
     let played = async {
         let start = match lost {
             Some(lost) => {
@@ -203,9 +228,9 @@ async fn go_on(
     if matches!(state, PairState::RollingBack | PairState::Rewinding { .. }) {
         return Err(format!("it stayed {state}"));
     }
-    let world = world.borrow();
+    let world = player.world.borrow();
     let content = &script.points[&newest];
-    match world.disk().iter().zip(content.iter()).position(|(one, other)| one != other) {
+    match differs_at(world.disk(), content) {
         Some(at) => Err(format!("the disk differs from point {newest} at byte {at}, chunk {}", at / 4096)),
         None => Ok(end),
     }

@@ -53,7 +53,7 @@ impl<'a> Player<'a> {
         Self { script, world: Rc::clone(world), milestones: Vec::new(), sent: Vec::new() }
     }
 
-    fn note(&mut self, milestone: Milestone) {
+    pub fn note(&mut self, milestone: Milestone) {
         self.milestones.push(milestone);
         self.world.borrow_mut().milestone(self.milestones.len());
     }
