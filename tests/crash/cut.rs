@@ -21,6 +21,7 @@ const SECTOR_BYTES: usize = 512;
 const BLOCK_BYTES: usize = 4096;
 
 /// The storage at a moment of a recorded run: what is sure, and what is not.
+#[derive(Clone)]
 pub struct Moment {
     files: Vec<File>,
     names: BTreeMap<String, Inode>,
@@ -185,15 +186,21 @@ fn rename(names: &mut BTreeMap<String, Inode>, change: &Event) {
 }
 
 /// Walks a tape, and calls `visit` with the moment after as many events as each
-/// of `stops` says, which ascend.
-pub fn walk(mut moment: Moment, tape: &Tape, stops: &[usize], mut visit: impl FnMut(usize, &Moment)) {
+/// of `stops` says, which ascend. Ends with the first error of it.
+pub fn walk<E>(
+    mut moment: Moment,
+    tape: &Tape,
+    stops: &[usize],
+    mut visit: impl FnMut(usize, &Moment) -> Result<(), E>,
+) -> Result<(), E> {
     let mut stops = stops.iter().copied().peekable();
     for passed in 0..=tape.events.len() {
         while stops.next_if_eq(&passed).is_some() {
-            visit(passed, &moment);
+            visit(passed, &moment)?;
         }
         if let Some(event) = tape.events.get(passed) {
             moment.advance(event);
         }
     }
+    Ok(())
 }

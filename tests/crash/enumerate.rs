@@ -8,20 +8,43 @@ use failback_datapath::landing::replica::Replica;
 
 use super::cut::{Moment, walk};
 use super::oracle::{GoingOn, Promises, Wrong, check, wrong};
-use super::play::{Milestone, Player};
+use super::play::{Milestone, Player, PointReader};
 use super::script::{DISK_BYTES, Script, Step, pair};
 use super::storage::{Directory, Disk};
 use super::tape::Tape;
 use super::world::{Lies, Shared, World};
 use crate::fixture::Random;
 
+/// Flushes of a recovery that are cut: those of opening, of going on with what
+/// was interrupted, and of the first steps after.
+const FLUSHES_CUT: usize = 30;
+
+/// Power cuts in one recovery.
+const SECOND_CUTS: usize = 8;
+
 /// A script that was played to its end, with everything that reached the storage.
 pub struct Recording<'a> {
     script: &'a Script,
     milestones: Vec<Milestone>,
     sent: Vec<Opened>,
-    tape: Tape,
+    pub tape: Tape,
     seed: u64,
+}
+
+/// How many power cuts were tried.
+#[derive(Clone, Copy, Default)]
+pub struct Cuts {
+    /// In the life of a pair.
+    pub first: u64,
+    /// While it recovered from one of those.
+    pub second: u64,
+}
+
+/// A recovery from a power cut: what it began with, did and promised.
+struct Recovered {
+    start: Moment,
+    tape: Tape,
+    milestones: Vec<Milestone>,
 }
 
 /// Runs a future with tasks of its own on this thread, without a ring: the
@@ -35,6 +58,7 @@ pub fn run<F: Future>(future: F) -> F::Output {
 /// there is a point to lose.
 pub fn record(script: &Script, seed: u64, lies: Lies) -> Result<Recording<'_>, Wrong> {
     let world: Shared = Rc::new(RefCell::new(World::new(DISK_BYTES, seed)));
+    world.borrow_mut().open_entries_max = script.open_entries_max;
     world.borrow_mut().record();
     let (milestones, sent) = run(async {
         let (disk, directory) = (Disk(Rc::clone(&world)), Directory(Rc::clone(&world)));
@@ -67,29 +91,88 @@ impl Recording<'_> {
     }
 
     /// Cuts at each of `moments` `times` times, and checks what is left. Every
-    /// `whole_every`th goes on to the end of the script. Gives the number of
-    /// cuts, or the first that went wrong.
-    pub fn cut(&self, moments: &[usize], times: u64, whole_every: u64) -> Result<u64, Wrong> {
+    /// `whole_every`th goes on to the end of the script, and of some the recovery
+    /// is cut as well. Gives the number of cuts, or the first that went wrong.
+    pub fn cut(&self, moments: &[usize], times: u64, whole_every: u64) -> Result<Cuts, Wrong> {
         let start = Moment::new(&[Rc::new(vec![0; DISK_BYTES])], &Default::default());
         let mut random = Random::with_seed(self.seed);
-        let (mut cuts, mut first_wrong) = (0, None);
+        let mut reader = PointReader::new();
+        let mut cuts = Cuts::default();
         walk(start, &self.tape, moments, |at, moment| {
-            let promises = Promises::of(self.script, &self.milestones[..moment.milestones]);
+            let told = &self.milestones[..moment.milestones];
+            let promises = Promises::of(self.script, told);
             for _ in 0..times {
-                if first_wrong.is_some() {
-                    return;
-                }
                 let seed = random.number();
-                cuts += 1;
-                let lost = (cuts % 2 == 0).then(|| &self.sent[promises.sent.clone()]);
-                let going_on = GoingOn { whole: cuts % whole_every == 0, lost };
-                let checked = run(check(moment.cut(seed), self.script, &promises, going_on));
-                first_wrong = checked.err().map(|what| {
+                cuts.first += 1;
+                let lost = cuts.first.is_multiple_of(2).then(|| &self.sent[promises.sent.clone()]);
+                let going_on = GoingOn { whole: cuts.first.is_multiple_of(whole_every), lost };
+                // Even numbers, so that it is those that go on with the whole epoch:
+                // the rest of an epoch has other numbers in its deltas.
+                let every = if promises.may_need_to_resume(self.script) { 8 } else { 40 };
+                let checked = self.recover(moment, &promises, going_on, seed, &mut reader);
+                let again = checked.and_then(|recovered| match cuts.first % every {
+                    1 => self.cut_recovery(&recovered, told, seed, &mut reader),
+                    _ => Ok(0),
+                });
+                cuts.second += again.map_err(|what| {
                     let events = self.tape.events.len();
                     format!("script {}, cut {seed} after event {at} of {events}: {what}", self.seed)
-                });
+                })?;
             }
-        });
-        first_wrong.map_or(Ok(cuts), Err)
+            Ok::<_, Wrong>(())
+        })?;
+        Ok(cuts)
+    }
+
+    /// Checks what a power cut at this moment leaves.
+    fn recover(
+        &self,
+        moment: &Moment,
+        promises: &Promises,
+        going_on: GoingOn<'_>,
+        seed: u64,
+        reader: &mut PointReader,
+    ) -> Result<Recovered, Wrong> {
+        let mut left = moment.cut(seed);
+        let start = Moment::new(&left.contents, &left.names);
+        left.open_entries_max = self.script.open_entries_max;
+        left.record();
+        let world: Shared = Rc::new(RefCell::new(left));
+        let milestones = run(check(&world, self.script, promises, going_on, reader))?;
+        let tape = world.borrow_mut().take_tape();
+        Ok(Recovered { start, tape, milestones })
+    }
+
+    /// Cuts the power once more while the replica recovers, at some of the first
+    /// flushes or just before: what was promised before the first cut, and since,
+    /// holds after the second. Gives the number of cuts.
+    fn cut_recovery(
+        &self,
+        recovered: &Recovered,
+        told: &[Milestone],
+        seed: u64,
+        reader: &mut PointReader,
+    ) -> Result<u64, Wrong> {
+        let Recovered { start, tape, milestones } = recovered;
+        let mut random = Random::with_seed(seed);
+        let mut boundaries = tape.flush_boundaries();
+        boundaries.truncate(FLUSHES_CUT);
+        let mut chosen = || boundaries[random.index_below(boundaries.len())] - random.index_below(2);
+        let mut moments: Vec<usize> = (0..SECOND_CUTS.min(boundaries.len())).map(|_| chosen()).collect();
+        moments.sort_unstable();
+        let mut cuts = 0;
+        walk(start.clone(), tape, &moments, |at, moment| {
+            let seed = random.number();
+            let told = [told, &milestones[..moment.milestones]].concat();
+            let promises = Promises::of(self.script, &told);
+            let going_on = GoingOn { whole: false, lost: None };
+            cuts += 1;
+            let checked = self.recover(moment, &promises, going_on, seed, reader);
+            checked.map(drop).map_err(|what| {
+                let events = tape.events.len();
+                format!("recovered, and cut again {seed} after event {at} of {events}: {what}")
+            })
+        })?;
+        Ok(cuts)
     }
 }

@@ -1,6 +1,5 @@
 //! What must be true after a power cut.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
@@ -13,7 +12,7 @@ use failback_datapath::unit::{DeltaNumber, Epoch};
 use super::play::{Milestone, Player, PointReader, Simulated, stage};
 use super::script::{Script, Step};
 use super::storage::{Directory, Disk};
-use super::world::{Shared, World};
+use super::world::Shared;
 
 /// What the source had been told when the power failed.
 pub struct Promises {
@@ -21,6 +20,8 @@ pub struct Promises {
     done: usize,
     /// The step that may or may not have happened.
     begun: Option<usize>,
+    /// Steps that were begun at any time.
+    reached: usize,
     durable: Option<(Epoch, DeltaNumber)>,
     /// The deltas that the source still knows: it forgets them when it starts
     /// anew and offers everything.
@@ -29,30 +30,32 @@ pub struct Promises {
 
 impl Promises {
     pub fn of(script: &Script, milestones: &[Milestone]) -> Self {
-        let mut promises = Self { done: 0, begun: None, durable: None, sent: 0..0 };
+        let mut promises = Self { done: 0, begun: None, reached: 0, durable: None, sent: 0..0 };
         for milestone in milestones {
             match milestone {
                 Milestone::Begun(step) => {
                     promises.begun = Some(*step);
+                    promises.reached = promises.reached.max(step + 1);
                     if matches!(script.steps[*step].1, Step::Bring { .. }) {
                         promises.sent.start = promises.sent.end;
                     }
                 }
                 Milestone::Sent(sent) => promises.sent.end = *sent,
-                Milestone::Done(step) => (promises.done, promises.begun) = (step + 1, None),
+                // After a power cut steps may come again that were done before it.
+                Milestone::Done(step) => {
+                    (promises.done, promises.begun) = (promises.done.max(step + 1), None);
+                }
                 Milestone::Durable(epoch, delta) => promises.durable = Some((*epoch, *delta)),
             }
         }
         promises
     }
 
-    /// Points that must exist, and one that may.
-    fn points(&self, script: &Script) -> (BTreeSet<Epoch>, Option<Epoch>) {
-        let made = |index: usize| match &script.steps[index] {
-            (stage, Step::Cut | Step::Rewind(_)) => Some(stage.epoch),
-            _ => None,
-        };
-        ((0..self.done).filter_map(made).collect(), self.begun.and_then(made))
+    /// Whether a power cut now may interrupt what [`Replica::resume`] goes on with.
+    pub fn may_need_to_resume(&self, script: &Script) -> bool {
+        let is_long =
+            |step: usize| matches!(script.steps[step].1, Step::Rewind(_) | Step::CancelSynchronization);
+        self.begun.is_some_and(is_long)
     }
 }
 
@@ -74,39 +77,75 @@ pub struct GoingOn<'a> {
     pub lost: Option<&'a [Opened]>,
 }
 
+/// The point that a step makes.
+fn made(script: &Script, step: usize) -> Option<Epoch> {
+    match &script.steps[step] {
+        (stage, Step::Cut | Step::Rewind(_)) => Some(stage.epoch),
+        _ => None,
+    }
+}
+
 /// Opens what a power cut left, and checks it: its points, its promises, and
-/// that it goes on to the right end.
+/// that it goes on to the right end. Gives what was promised meanwhile.
 pub async fn check(
-    world: World,
+    world: &Shared,
     script: &Script,
     promises: &Promises,
     going_on: GoingOn<'_>,
-) -> Result<(), Wrong> {
-    let world: Shared = Rc::new(RefCell::new(world));
-    let opened = Replica::open(Disk(Rc::clone(&world)), Directory(Rc::clone(&world))).await;
+    reader: &mut PointReader,
+) -> Result<Vec<Milestone>, Wrong> {
+    let opened = Replica::open(Disk(Rc::clone(world)), Directory(Rc::clone(world))).await;
     let mut replica = match opened {
         Ok((replica, _)) => replica,
         // Before the replica was made durably there is nothing to keep.
-        Err(_) if promises.done == 0 && promises.begun.is_none() => return Ok(()),
+        Err(_) if promises.done == 0 && promises.begun.is_none() => return Ok(Vec::new()),
         Err(error) => return Err(wrong("it does not open")(&error)),
     };
-    check_points(&replica, script, promises).await?;
+    check_points(&replica, script, promises.done, promises, reader).await?;
     check_position(&replica, promises)?;
-    check_standstill(&replica, &world, script)?;
+    check_standstill(&replica, world, script)?;
+    let mut player = Player::new(script, world);
+    tell(&mut player, &replica, promises);
     replica.resume().await.map_err(|error| wrong("it does not resume")(&error))?;
-    go_on(&mut replica, &world, script, promises, going_on).await?;
-    check_points(&replica, script, promises).await
+    let played = go_on(&mut player, &mut replica, promises, going_on).await?;
+    check_points(&replica, script, played, promises, reader).await?;
+    Ok(player.milestones)
 }
 
-async fn check_points(replica: &Simulated, script: &Script, promises: &Promises) -> Result<(), Wrong> {
-    let (must, may) = promises.points(script);
+/// What a source is told when it comes back holds over the next power cut too.
+fn tell(player: &mut Player<'_>, replica: &Simulated, promises: &Promises) {
+    let position = replica.position();
+    player.note(Milestone::Durable(position.epoch, position.durable));
+    let is_there = |epoch| replica.journal().point(epoch).is_ok();
+    let made = promises.begun.filter(|step| made(player.script, *step).is_some_and(is_there));
+    if let Some(step) = made {
+        player.note(Milestone::Done(step));
+    }
+}
+
+/// Those points are there that the first `played` steps made, whole; of those that
+/// are given up the oldest may be gone, or, where that was acknowledged, must be.
+async fn check_points(
+    replica: &Simulated,
+    script: &Script,
+    played: usize,
+    promises: &Promises,
+    reader: &mut PointReader,
+) -> Result<(), Wrong> {
+    let must: BTreeSet<Epoch> = (0..played).filter_map(|step| made(script, step)).collect();
+    let may = promises.begun.and_then(|step| made(script, step));
     let listed: BTreeSet<Epoch> = replica.journal().points().map(|point| point.epoch).collect();
-    if let Some(lost) = must.difference(&listed).next() {
+    let (given_up, oldest) = (script.dropped_before(played), listed.first().copied());
+    if let Some(back) = oldest.filter(|oldest| *oldest < given_up) {
+        return Err(format!("point {back} was given up, and is back: {listed:?}"));
+    }
+    let may_be_gone = script.dropped_before(promises.reached.max(played));
+    let kept = oldest.map_or(may_be_gone, |oldest| oldest.min(may_be_gone));
+    if let Some(lost) = must.range(kept..).find(|epoch| !listed.contains(epoch)) {
         return Err(format!("point {lost} was acknowledged and is gone: {listed:?}"));
     }
     // Points after the recovery are those of the script that goes on.
     let open = replica.position().epoch;
-    let mut reader = PointReader::new();
     for epoch in &listed {
         let Some(content) = script.points.get(epoch).filter(|_| *epoch < open) else {
             return Err(format!("there never was a point {epoch}"));
@@ -114,11 +153,16 @@ async fn check_points(replica: &Simulated, script: &Script, promises: &Promises)
         let later = may.is_none_or(|may| *epoch > may) && !must.contains(epoch);
         let bytes =
             reader.read(replica, *epoch).await.map_err(|error| wrong("a point cannot be read")(&error))?;
-        if let Some(at) = bytes.iter().zip(content.iter()).position(|(one, other)| one != other) {
+        if let Some(at) = differs_at(&bytes, content) {
             return Err(format!("point {epoch} differs at byte {at} (chunk {}, later {later})", at / 4096));
         }
     }
     Ok(())
+}
+
+/// The first byte that differs; whole disks mostly do not, which is quick to see.
+fn differs_at(one: &[u8], other: &[u8]) -> Option<usize> {
+    if one == other { None } else { one.iter().zip(other).position(|(one, other)| one != other) }
 }
 
 fn check_position(replica: &Simulated, promises: &Promises) -> Result<(), Wrong> {
@@ -144,28 +188,27 @@ fn check_standstill(replica: &Simulated, world: &Shared, script: &Script) -> Res
         _ => return Ok(()),
     };
     let Some(content) = content else { return Err(format!("it is {state}, which it never was")) };
-    match world.borrow().disk().iter().zip(content.iter()).position(|(one, other)| one != other) {
+    match differs_at(world.borrow().disk(), content) {
         Some(at) => Err(format!("it is {state}, and differs at byte {at}, chunk {}", at / 4096)),
         None => Ok(()),
     }
 }
 
 /// Plays on up to the next point, or to the end, and compares the disk with it.
+/// Gives the number of steps that are done then.
 async fn go_on(
+    player: &mut Player<'_>,
     replica: &mut Simulated,
-    world: &Shared,
-    script: &Script,
     promises: &Promises,
     GoingOn { whole, lost }: GoingOn<'_>,
-) -> Result<(), Wrong> {
-    let here = stage(replica);
+) -> Result<usize, Wrong> {
+    let (script, here) = (player.script, stage(replica));
     let makes_point = |index: &usize| {
         let (at, step) = &script.steps[*index];
         *at >= here && matches!(step, Step::Cut | Step::Rewind(_))
     };
     let next = (0..script.steps.len()).find(makes_point).map(|index| index + 1);
     let end = if whole { script.steps.len() } else { next.unwrap_or(script.steps.len()) };
-    let mut player = Player::new(script, world);
     let played = async {
         let start = match lost {
             Some(lost) => {
@@ -185,10 +228,10 @@ async fn go_on(
     if matches!(state, PairState::RollingBack | PairState::Rewinding { .. }) {
         return Err(format!("it stayed {state}"));
     }
-    let world = world.borrow();
+    let world = player.world.borrow();
     let content = &script.points[&newest];
-    match world.disk().iter().zip(content.iter()).position(|(one, other)| one != other) {
+    match differs_at(world.disk(), content) {
         Some(at) => Err(format!("the disk differs from point {newest} at byte {at}, chunk {}", at / 4096)),
-        None => Ok(()),
+        None => Ok(end),
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use failback_datapath::delta::{Opened, Place};
-use failback_datapath::journal::{PairState, PointKind};
+use failback_datapath::journal::{PairState, PointKind, RetentionPolicy};
 use failback_datapath::landing::replica::{Cut, Error, OnForeignWrites, Replica};
 use failback_datapath::sys::{Arena, Buffer};
 use failback_datapath::unit::{Chain, DeltaNumber, Digest, Epoch, Extent, to_u64};
@@ -53,7 +53,7 @@ impl<'a> Player<'a> {
         Self { script, world: Rc::clone(world), milestones: Vec::new(), sent: Vec::new() }
     }
 
-    fn note(&mut self, milestone: Milestone) {
+    pub fn note(&mut self, milestone: Milestone) {
         self.milestones.push(milestone);
         self.world.borrow_mut().milestone(self.milestones.len());
     }
@@ -94,6 +94,9 @@ impl<'a> Player<'a> {
             Step::Fence => replica.fence().await,
             Step::Rewind(to) => replica.rewind(*to).await,
             Step::Commit => replica.commit(OnForeignWrites::Refuse).await.map(drop),
+            Step::Tend => replica.tend().await,
+            Step::Expire(kept) => expire(replica, *kept).await,
+            Step::GiveUp(kept) => give_up(replica, *kept).await,
         }
     }
 
@@ -177,10 +180,32 @@ impl<'a> Player<'a> {
     }
 }
 
+/// Drops the points that are older than `kept`.
+async fn expire(replica: &mut Simulated, kept: Epoch) -> Result<(), Error> {
+    let policy = RetentionPolicy { keep_seconds: 0, ..RetentionPolicy::default() };
+    let time = replica.journal().point(kept)?.closed_unix_ms;
+    replica.expire(&policy, Ok(time)).await?;
+    // Those of the same millisecond are not older.
+    give_up(replica, kept).await
+}
+
+/// Drops the points before `kept`, one by one.
+async fn give_up(replica: &mut Simulated, kept: Epoch) -> Result<(), Error> {
+    while replica.journal().points().next().is_some_and(|oldest| oldest.epoch < kept) {
+        replica.give_up(1).await?;
+    }
+    Ok(())
+}
+
 /// Whether a pair in this state has passed that step of its stage.
 fn is_behind(step: &Step, state: PairState) -> bool {
     match step {
-        Step::Land(_) | Step::Checkpoint | Step::Bring { .. } | Step::BeginSynchronization => {
+        Step::Land(_)
+        | Step::Checkpoint
+        | Step::Bring { .. }
+        | Step::BeginSynchronization
+        | Step::Expire(_)
+        | Step::GiveUp(_) => {
             matches!(state, PairState::Fenced | PairState::Rewinding { .. } | PairState::Rewound { .. })
         }
         _ => false,

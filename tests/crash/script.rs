@@ -11,6 +11,7 @@ use failback_datapath::delta::{
 };
 use failback_datapath::disk::WriteMark;
 use failback_datapath::journal::{Pair, PairState, SecretKey};
+use failback_datapath::limits;
 use failback_datapath::unit::{ChunkSize, DeltaNumber, Epoch, Generation, to_usize};
 
 use crate::fixture::Random;
@@ -40,6 +41,12 @@ pub enum Step {
     Fence,
     Rewind(Epoch),
     Commit,
+    /// Merge indexes.
+    Tend,
+    /// Drop the points before this one for their age.
+    Expire(Epoch),
+    /// Drop the points before this one, each for the room that it takes.
+    GiveUp(Epoch),
 }
 
 /// The state of the target that a step starts from: in order, they only grow.
@@ -57,6 +64,20 @@ pub struct Script {
     pub manifests: BTreeMap<Epoch, Manifest>,
     /// What the target holds when it is fenced.
     pub fenced: Option<Content>,
+    /// Entries of the open epoch that the journal keeps in memory.
+    pub open_entries_max: usize,
+}
+
+impl Script {
+    /// Points before this one may be gone once the first `steps` steps have begun,
+    /// and are when those are done.
+    pub fn dropped_before(&self, steps: usize) -> Epoch {
+        let dropped = self.steps[..steps].iter().filter_map(|(_, step)| match step {
+            Step::Expire(kept) | Step::GiveUp(kept) => Some(*kept),
+            _ => None,
+        });
+        dropped.max().unwrap_or(Epoch::FIRST)
+    }
 }
 
 /// The pair that all scripts are for.
@@ -139,8 +160,13 @@ pub struct Author {
 
 impl Author {
     pub fn new(seed: u64) -> Self {
-        let script =
-            Script { steps: Vec::new(), points: BTreeMap::new(), manifests: BTreeMap::new(), fenced: None };
+        let script = Script {
+            steps: Vec::new(),
+            points: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            fenced: None,
+            open_entries_max: limits::OPEN_ENTRIES_MAX,
+        };
         Self {
             random: Random::with_seed(seed),
             script,
@@ -149,6 +175,11 @@ impl Author {
             manifest: Some(Manifest::EMPTY),
             content: vec![0; DISK_BYTES],
         }
+    }
+
+    /// Has open epochs spilled with so many entries in memory.
+    pub fn spill_at(&mut self, entries: usize) {
+        self.script.open_entries_max = entries;
     }
 
     fn push(&mut self, step: Step) {
@@ -183,17 +214,34 @@ impl Author {
         let mut deltas = Vec::new();
         for _ in 0..=self.random.below(2) {
             let chunks = self.change();
-            self.number = self.number.next();
-            let generation = Generation { number: self.stage.generation, ..pair().generation };
-            let place = Place { generation, epoch: self.stage.epoch, number: self.number };
-            deltas.push(delta(place, &self.content, chunks));
+            deltas.push(self.delta(chunks));
         }
-        let with = |manifest, delta: &Opened| Manifest::with(manifest, delta.head());
-        self.manifest = self.manifest.map(|manifest| deltas.iter().fold(manifest, with));
-        self.push(Step::Land(deltas.into()));
+        self.land_all(deltas);
         if self.random.happens(40) {
             self.push(Step::Checkpoint);
         }
+    }
+
+    /// One delta of two chunks.
+    pub fn land_little(&mut self) {
+        let first = self.random.below(chunk_count() - 1);
+        let chunks = [first, first + 1];
+        chunks.map(place_of).into_iter().for_each(|place| self.random.fill(&mut self.content[place]));
+        let delta = self.delta(chunks);
+        self.land_all(vec![delta]);
+    }
+
+    fn delta(&mut self, chunks: impl IntoIterator<Item = u64>) -> Opened {
+        self.number = self.number.next();
+        let generation = Generation { number: self.stage.generation, ..pair().generation };
+        let place = Place { generation, epoch: self.stage.epoch, number: self.number };
+        delta(place, &self.content, chunks)
+    }
+
+    fn land_all(&mut self, deltas: Vec<Opened>) {
+        let with = |manifest, delta: &Opened| Manifest::with(manifest, delta.head());
+        self.manifest = self.manifest.map(|manifest| deltas.iter().fold(manifest, with));
+        self.push(Step::Land(deltas.into()));
     }
 
     /// An epoch of deltas; now and then one of none.
@@ -202,6 +250,44 @@ impl Author {
             self.land();
         }
         self.cut();
+    }
+
+    /// An epoch that stays small.
+    pub fn little_epoch(&mut self) {
+        if self.random.happens(80) {
+            self.land_little();
+        }
+        self.cut();
+    }
+
+    /// How many epochs there are since the oldest point that is kept.
+    pub fn epochs_kept(&self) -> u64 {
+        self.stage.epoch.0 - self.oldest().0
+    }
+
+    fn oldest(&self) -> Epoch {
+        self.script.dropped_before(self.script.steps.len())
+    }
+
+    pub fn tend(&mut self) {
+        self.push(Step::Tend);
+    }
+
+    /// Drops so many points for their age.
+    pub fn expire(&mut self, count: usize) {
+        let kept = self.oldest_but(count);
+        self.push(Step::Expire(kept));
+    }
+
+    /// The same for room.
+    pub fn give_up(&mut self, count: usize) {
+        let kept = self.oldest_but(count);
+        self.push(Step::GiveUp(kept));
+    }
+
+    fn oldest_but(&self, count: usize) -> Epoch {
+        let mut kept = self.script.points.range(self.oldest()..);
+        *kept.nth(count).expect("there are more").0
     }
 
     pub fn cut(&mut self) {
@@ -251,9 +337,9 @@ impl Author {
         self.push(Step::Fence);
     }
 
-    /// To a point by chance.
+    /// To a point by chance, of those that are kept.
     pub fn rewind(&mut self) {
-        let points: Vec<Epoch> = self.script.points.keys().copied().collect();
+        let points: Vec<Epoch> = self.script.points.range(self.oldest()..).map(|(epoch, _)| *epoch).collect();
         let to = points[self.random.index_below(points.len())];
         self.push(Step::Rewind(to));
         self.content = self.script.points[&to].as_ref().clone();
@@ -269,34 +355,4 @@ impl Author {
     pub fn finish(self) -> Script {
         self.script
     }
-}
-
-/// The whole life of a pair.
-pub fn life(seed: u64) -> Script {
-    let mut author = Author::new(seed);
-    author.bring();
-    author.cut();
-    for _ in 0..3 {
-        author.epoch();
-    }
-    author.land();
-    author.begin_synchronization();
-    author.bring();
-    author.cut();
-    author.epoch();
-    author.begin_synchronization();
-    author.bring();
-    author.cancel_synchronization();
-    author.epoch();
-    author.land();
-    author.fence();
-    author.rewind();
-    author.rewind();
-    author.rewind();
-    author.commit();
-    author.begin_synchronization();
-    author.bring();
-    author.cut();
-    author.epoch();
-    author.finish()
 }

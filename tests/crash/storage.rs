@@ -135,6 +135,10 @@ impl Volume for Directory {
         let world = self.0.borrow();
         Ok(world.capacity.saturating_sub(world.used_bytes()))
     }
+
+    fn open_entries_max(&self) -> usize {
+        self.0.borrow().open_entries_max
+    }
 }
 
 impl VolumeFile for File {

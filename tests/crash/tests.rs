@@ -1,7 +1,8 @@
 //! The enumerations, and the proof that they find what is wrong.
 
 use super::enumerate::record;
-use super::script::life;
+use super::lives::{crowded_life, life};
+use super::tape::Event;
 use super::world::Lies;
 use crate::fixture::Random;
 
@@ -17,16 +18,39 @@ fn cuts_wanted() -> u64 {
 #[test]
 fn whatever_a_power_cut_leaves_recovers() {
     let mut random = Random::new();
-    let (mut cuts, mut scripts) = (0, 0);
+    let (mut cuts, mut second_cuts, mut scripts) = (0, 0, 0);
     while cuts < cuts_wanted() {
         let seed = random.number();
-        let script = life(seed);
+        let script = if scripts % 2 == 0 { life(seed) } else { crowded_life(seed) };
         let recording = record(&script, seed, Lies::default()).expect("a script plays");
         let moments = recording.moments(200);
-        cuts += recording.cut(&moments, 1, 21).unwrap_or_else(|wrong| panic!("{wrong}"));
-        scripts += 1;
+        let tried = recording.cut(&moments, 1, 21).unwrap_or_else(|wrong| panic!("{wrong}"));
+        (cuts, second_cuts, scripts) = (cuts + tried.first, second_cuts + tried.second, scripts + 1);
     }
-    println!("{cuts} power cuts in {scripts} lives of a pair");
+    println!("{cuts} power cuts in {scripts} lives of a pair, and {second_cuts} while it recovered");
+}
+
+/// What the enumeration is to cut in the middle is there to be cut.
+#[test]
+fn a_crowded_life_merges_drops_and_spills() {
+    let seed = Random::new().number();
+    let script = crowded_life(seed);
+    let recording = record(&script, seed, Lies::default()).expect("a script plays");
+    let happens = |what: &str, is: &dyn Fn(&Event) -> bool| {
+        let times = recording.tape.events.iter().filter(|event| is(event)).count();
+        println!("{what}: {times}");
+        assert!(times > 0, "{what}");
+    };
+    let removed = |name: &Event, of: &str| matches!(name, Event::Removed { name } if name.starts_with(of));
+    happens(
+        "merged indexes",
+        &|event| matches!(event, Event::Renamed { to, .. } if to.starts_with("merged-")),
+    );
+    happens("runs", &|event| matches!(event, Event::Created { name, .. } if name.starts_with("run-")));
+    happens("merged runs", &|event| matches!(event, Event::Created { name, .. } if name == "run-00000017"));
+    for name in ["epoch-", "merged-", "segment-", "run-"] {
+        happens(&format!("{name} removed"), &|event| removed(event, name));
+    }
 }
 
 /// A storage that does not do what it claims must be found out, whichever of its

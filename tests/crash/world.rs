@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
+use failback_datapath::limits;
+
 use super::tape::{DISK, Event, Inode, Tape};
 use crate::fixture::Random;
 
@@ -57,6 +59,8 @@ pub struct World {
     pub faults: Faults,
     /// Bytes that all files together may have.
     pub capacity: u64,
+    /// Entries of an open epoch that are kept in memory.
+    pub open_entries_max: usize,
     /// `None`: nothing is recorded.
     tape: Option<Tape>,
     writes: usize,
@@ -83,6 +87,7 @@ impl World {
             lies: Lies::default(),
             faults: Faults::default(),
             capacity: u64::MAX,
+            open_entries_max: limits::OPEN_ENTRIES_MAX,
             tape: None,
             writes: 0,
             completed,

@@ -123,6 +123,10 @@ impl<V: Volume> Volume for Aside<V> {
     fn free_bytes(&self) -> io::Result<u64> {
         self.inner.free_bytes()
     }
+
+    fn open_entries_max(&self) -> usize {
+        self.inner.open_entries_max()
+    }
 }
 
 impl<F: VolumeFile> VolumeFile for AsideFile<F> {

@@ -85,7 +85,7 @@ impl<V: Volume> Journal<V> {
         let table = write_index(&self.files, &mut self.open, point, self.log.at, Some(space)).await?;
         self.shelf.add(table);
         self.open.remove_runs(&self.files)?;
-        self.open = self.open.following(following);
+        self.open = OpenEpoch::new(following);
         self.take_in_digests().await?;
         self.drop_unneeded_segments()
     }

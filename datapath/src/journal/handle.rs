@@ -427,7 +427,7 @@ impl Replay {
                 }
             }
             Record::Point(point) => {
-                let following = self.open.following(point.epoch.next());
+                let following = OpenEpoch::new(point.epoch.next());
                 let table =
                     super::close::write_index(files, &mut self.open, point, placed.next, None).await?;
                 shelf.add(table);

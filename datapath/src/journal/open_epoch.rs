@@ -1,6 +1,7 @@
 //! The epoch that is open: which chunks it touched, and where their before-images are.
 //!
-//! In memory up to `limits::OPEN_ENTRIES_MAX` entries; then they go to the
+//! In memory up to `limits::OPEN_ENTRIES_MAX` entries, or as few as the volume
+//! says; then they go to the
 //! volume as a sorted run. Runs hold nothing that the segments do not: after a
 //! crash they are removed and made again.
 
@@ -45,7 +46,6 @@ pub(super) struct OpenEpoch {
     entries: BTreeMap<u32, Entry>,
     runs: Vec<Run>,
     runs_made: u64,
-    entries_max: usize,
 }
 
 impl OpenEpoch {
@@ -60,23 +60,12 @@ impl OpenEpoch {
             entries: BTreeMap::new(),
             runs: Vec::new(),
             runs_made: 0,
-            entries_max: limits::OPEN_ENTRIES_MAX,
         }
-    }
-
-    #[cfg(test)]
-    pub fn spill_at(&mut self, entries: usize) {
-        self.entries_max = entries;
     }
 
     /// An epoch instead of this one, which was undone.
     pub fn instead(&self, number: Epoch) -> Self {
-        Self { first: self.first, entries_max: self.entries_max, ..Self::new(number) }
-    }
-
-    /// The epoch after this one, which was closed.
-    pub fn following(&self, number: Epoch) -> Self {
-        Self { entries_max: self.entries_max, ..Self::new(number) }
+        Self { first: self.first, ..Self::new(number) }
     }
 
     /// Takes in the entries of a batch.
@@ -94,7 +83,7 @@ impl OpenEpoch {
 
     /// Writes a run if memory holds as many entries as it may.
     pub async fn spill_if_full<V: Volume>(&mut self, files: &Files<V>) -> Result<(), Error> {
-        if self.entries.len() < self.entries_max { Ok(()) } else { self.spill(files).await }
+        if self.entries.len() < files.volume.open_entries_max() { Ok(()) } else { self.spill(files).await }
     }
 
     async fn spill<V: Volume>(&mut self, files: &Files<V>) -> Result<(), Error> {

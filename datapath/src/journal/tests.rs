@@ -1,6 +1,7 @@
 //! The journal against an obvious model, over a volume in memory that crashes.
 
 mod aside;
+mod counted;
 mod damage;
 mod directory;
 mod golden;

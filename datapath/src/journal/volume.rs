@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 
+use crate::limits;
 use crate::sys::Buffer;
 
 /// A directory on the retention volume. The seam under which crash tests put a
@@ -56,6 +57,12 @@ pub trait Volume: Clone + 'static {
     /// # Errors
     /// Those of `statvfs(3)`.
     fn free_bytes(&self) -> io::Result<u64>;
+
+    /// Entries of the open epoch that are kept in memory before they are written
+    /// here as a run.
+    fn open_entries_max(&self) -> usize {
+        limits::OPEN_ENTRIES_MAX
+    }
 }
 
 /// A file on the retention volume.

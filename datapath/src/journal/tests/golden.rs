@@ -5,11 +5,15 @@ use std::fs;
 use std::path::Path;
 
 use super::memory::Memory;
-use super::{now, pair, point};
+use super::{content, now, pair, point};
 use crate::delta::Manifest;
 use crate::journal::files::new_buffer;
 use crate::journal::{Journal, Pair, Volume, VolumeFile};
-use crate::unit::DeltaNumber;
+use crate::limits;
+use crate::unit::{DeltaNumber, to_u64};
+
+/// Entries of an open epoch that are spilled here: more than a page of them.
+const SPILLED: usize = 100;
 
 /// Compares with `tests/golden/NAME`; `FAILBACK_BLESS=1` writes it anew.
 fn check(name: &str, bytes: &[u8]) {
@@ -64,6 +68,40 @@ fn the_bytes_of_every_file() {
     now(journal.close_epoch(second)).expect("closed");
     now(journal.roll_back()).expect("rolled back");
     for name in ["pair", "segment-00000001", "epoch-000000000002.index", "digests"] {
+        check(name, &file(&volume, name));
+    }
+}
+
+/// An index that was merged of several, and a run of the epoch that is open: of
+/// two leaves each, with a page above them.
+#[test]
+fn the_bytes_of_what_is_merged_and_spilled() {
+    let volume = Memory::spilling_at(SPILLED);
+    let mut journal = now(Journal::create(volume.clone(), pair(1000, 64 << 10))).expect("created");
+    let digester = journal.pair().digester();
+    let mut batch = journal.batch().expect("memory");
+    for epoch in 1..=limits::MERGE_FAN {
+        batch.belongs_to(DeltaNumber(1));
+        // Each has a chunk in common with the one before.
+        for chunk in epoch * 9..=epoch * 9 + 9 {
+            let (old, new) = (content(chunk, epoch, 4096), content(chunk, epoch + 1, 4096));
+            let (was, is) = (digester.digest(&old), digester.digest(&new));
+            if epoch == 1 { batch.unkept(chunk, is) } else { batch.keep(chunk, &old, was, is) }
+                .expect("room");
+        }
+        now(journal.append(&mut batch)).expect("appended");
+        let point = point(&journal, 1_700_000_000_000 + epoch);
+        now(journal.close_epoch(point)).expect("closed");
+    }
+    assert!(now(journal.merge()).expect("merged"));
+    let zeroes = vec![0; 4096];
+    let digest = digester.digest(&zeroes);
+    for (delta, chunks) in [(1, 3..3 + to_u64(SPILLED)), (2, 1..2)] {
+        batch.belongs_to(DeltaNumber(delta));
+        chunks.for_each(|chunk| batch.keep(chunk, &zeroes, digest, digest).expect("room"));
+        now(journal.append(&mut batch)).expect("appended");
+    }
+    for name in ["merged-000000000001-000000000016.index", "run-00000001"] {
         check(name, &file(&volume, name));
     }
 }

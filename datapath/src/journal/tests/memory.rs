@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::random::Random;
 use crate::journal::{Volume, VolumeFile};
+use crate::limits;
 use crate::sys::Buffer;
 
 const SECTOR: usize = 512;
@@ -25,6 +26,8 @@ struct World {
     histories: Vec<BTreeMap<String, u64>>,
     made: u64,
     room: Option<u64>,
+    /// Entries of an open epoch in memory, where not as many as may be.
+    spills_at: Option<usize>,
     pub flushes: u64,
     pub reads: u64,
     pub writes: u64,
@@ -43,6 +46,13 @@ pub struct MemoryFile {
 }
 
 impl Memory {
+    /// One to which open epochs are spilled with so many entries in memory.
+    pub fn spilling_at(entries: usize) -> Self {
+        let memory = Self::default();
+        memory.world.borrow_mut().spills_at = Some(entries);
+        memory
+    }
+
     /// What it may hold.
     pub fn limit(&self, bytes: Option<u64>) {
         self.world.borrow_mut().room = bytes;
@@ -87,7 +97,12 @@ impl Memory {
 
     pub fn copy(&self) -> Self {
         let world = self.world.borrow();
-        let copy = World { files: world.files.clone(), names: world.names.clone(), ..World::default() };
+        let copy = World {
+            files: world.files.clone(),
+            names: world.names.clone(),
+            spills_at: world.spills_at,
+            ..World::default()
+        };
         Self { world: Rc::new(RefCell::new(copy)) }
     }
 }
@@ -164,6 +179,10 @@ impl Volume for Memory {
     fn free_bytes(&self) -> io::Result<u64> {
         let world = self.world.borrow();
         Ok(world.room.map_or(1 << 40, |room| room.saturating_sub(world.used())))
+    }
+
+    fn open_entries_max(&self) -> usize {
+        self.world.borrow().spills_at.unwrap_or(limits::OPEN_ENTRIES_MAX)
     }
 }
 

@@ -40,9 +40,9 @@ struct World {
 
 impl World {
     fn new(random: Random) -> Self {
-        let volume = Memory::default();
+        let volume = Memory::spilling_at(20);
         let journal = now(Journal::create(volume.clone(), pair(CHUNKS, SEGMENT))).expect("created");
-        let mut world = Self {
+        Self {
             random,
             volume,
             journal,
@@ -55,9 +55,7 @@ impl World {
             versions: 0,
             delta: 0,
             time_ms: 1,
-        };
-        world.journal.open.spill_at(20);
-        world
+        }
     }
 
     fn bytes(&self, chunk: u64, version: u64) -> Vec<u8> {
@@ -116,7 +114,6 @@ impl World {
     fn reopen(&mut self) {
         let (journal, recovery) = now(Journal::open(self.volume.clone())).expect("opened");
         self.journal = journal;
-        self.journal.open.spill_at(20);
         for chunk in &self.unlanded {
             let chunk = u32::try_from(*chunk).expect("few");
             assert!(recovery.suspect.contains(chunk), "chunk {chunk} was overwritten and is not suspect");
