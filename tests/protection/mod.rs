@@ -32,6 +32,7 @@ mod skipped;
 mod swap;
 mod taken_back;
 mod untracked;
+mod vmdk;
 mod volume;
 
 use std::process::Command;
