@@ -25,6 +25,7 @@ mod killed;
 mod limits;
 mod master_target;
 mod oracle;
+mod overrun;
 mod points;
 mod postgresql;
 mod rig;
