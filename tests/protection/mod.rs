@@ -24,6 +24,7 @@ mod inspect;
 mod killed;
 mod limits;
 mod master_target;
+mod memory;
 mod oracle;
 mod overrun;
 mod points;
