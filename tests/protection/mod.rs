@@ -29,6 +29,7 @@ mod oracle;
 mod overrun;
 mod points;
 mod postgresql;
+mod relocated;
 mod rig;
 mod skipped;
 mod swap;
