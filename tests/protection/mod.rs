@@ -19,6 +19,7 @@ mod finishing;
 mod foreign;
 mod given_up;
 mod hanging;
+mod held;
 mod hooks;
 mod inspect;
 mod killed;
