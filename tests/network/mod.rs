@@ -14,7 +14,7 @@ mod cursors;
 mod cuts;
 mod hostile_client;
 mod hostile_server;
-mod hosts;
+pub mod hosts;
 mod interruptions;
 mod lanes;
 pub mod proxy;

@@ -17,11 +17,14 @@ use crate::fixture::{LONG, LoopDevice, Random, Running, Scratch, binary, program
 
 const BYTES: u64 = 6 << 20;
 /// Lets go of what other tests have mounted, which the new namespace would hold,
-/// but not of what lies in the scratch directory "$1"; and of all disks.
-const HIDE: &str = r#"
+/// but not of what lies in the scratch directory "$1".
+pub const LET_GO: &str = r#"
 while read -r _ _ _ _ point _; do
     case $point in "$1"/*) ;; */failback-test-*) umount --lazy "$point" ;; esac
 done </proc/self/mountinfo 2>/dev/null
+"#;
+/// And of all disks.
+const HIDE: &str = r#"
 mount -t tmpfs none /sys/block
 mount -t tmpfs none /dev/shm
 "#;
@@ -54,7 +57,7 @@ impl Shown<'_> {
     /// A command that runs failback where these are the disks.
     fn failback(&self, scratch: &Scratch) -> Command {
         let mut command = supervised(Path::new(program("unshare").get_program()));
-        let script = format!("{HIDE}{}shift; exec \"$@\"", self.script());
+        let script = format!("{LET_GO}{HIDE}{}shift; exec \"$@\"", self.script());
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
         command.arg(scratch.root()).arg(binary());
         command

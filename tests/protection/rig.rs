@@ -339,9 +339,15 @@ impl Rig {
 
     /// Takes a fenced target back, or forward, to a point.
     pub fn rewind(&self, disk: &str, epoch: u64) {
+        self.launch_rewind(disk, epoch).finish(LONG).expect_success();
+    }
+
+    /// The same, not waited for.
+    pub fn launch_rewind(&self, disk: &str, epoch: u64) -> Running {
         let (pair, settings) = (self.pair(disk), self.target_settings());
         let arguments = ["points", "rewind", &pair, &epoch.to_string()];
-        failback(&[&arguments[..], &["--json", "--config", path_text(&settings)]].concat()).expect_success();
+        let place = ["--json", "--config", path_text(&settings)];
+        Running::start(supervised(binary()).args([&arguments[..], &place].concat()))
     }
 
     pub fn disk(&self, name: &str) -> &Protected {

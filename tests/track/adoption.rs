@@ -13,7 +13,8 @@ use crate::fixture::Need::{LoopDevices, Program, Tracking};
 use crate::fixture::{LONG, Random, Running, Scratch, need, program, run};
 
 use super::doubts::header;
-use super::followed::{Followed, is_lost};
+use super::followed::Followed;
+use super::lost::{Lost, whole};
 use super::noise::Noise;
 use super::{MIB, amount};
 
@@ -75,6 +76,10 @@ fn churn(disk: &Followed, mebibytes: u64) -> Running {
 #[test]
 fn an_agent_killed_at_any_moment_loses_nothing() {
     let Some(()) = need(&[LoopDevices, Tracking, Program("fio")]) else { return };
+    whole(kill_again_and_again);
+}
+
+fn kill_again_and_again() -> Result<(), Lost> {
     let (scratch, _noise, mut random) = (Scratch::new(), Noise::new(), Random::new());
     let mut disk = Followed::new(&scratch, "held", 64 * MIB, 4096);
     disk.place = Place::on(&scratch.folder("bpf"), "held", scratch.path("held.lock"));
@@ -89,11 +94,8 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
     writer.finish(LONG).expect_success();
     let mut refused = Tracker::adopt(disk.find(), disk.place.clone());
     // An agent that doubts has ended by itself.
-    if let Ok(Some(tracker)) = &mut refused
-        && let Err(doubt) = tracker.check()
-        && is_lost(&doubt, tracker)
-    {
-        return;
+    if let Ok(Some(tracker)) = &mut refused {
+        tracker.check().map_err(|doubt| Lost::of(&doubt, tracker))?;
     }
     assert!(matches!(refused, Err(Error::Locked { .. })), "one agent for each disk");
     agent.kill();
@@ -102,21 +104,21 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
     let mut tracker = adopted.expect("it is whole");
     let mut seen = tracker.restart();
     assert!(!seen.is_empty(), "something was in transit");
-    if let Err(doubt) = tracker.drain(Parity::Odd, u64::MAX, &mut seen)
-        && is_lost(&doubt, &tracker)
-    {
-        return;
-    }
+    tracker.drain(Parity::Odd, u64::MAX, &mut seen).map_err(|doubt| Lost::of(&doubt, &tracker))?;
     let changed =
         (0_u64..).zip(before.iter().zip(disk.digests())).filter(|(_, (before, after))| *before != after);
     let missed: Vec<u64> = changed.map(|(chunk, _)| chunk).filter(|chunk| !seen.contains(*chunk)).collect();
     assert!(missed.is_empty(), "{missed:?}");
-    disk.assert_trusted(&mut tracker);
+    disk.is_trusted(&mut tracker)
 }
 
 #[test]
 fn an_upgrade_replaces_the_programs_at_work() {
     let Some(()) = need(&[LoopDevices, Tracking, Program("fio")]) else { return };
+    whole(upgrade_at_work);
+}
+
+fn upgrade_at_work() -> Result<(), Lost> {
     let (scratch, _noise) = (Scratch::new(), Noise::new());
     let disk = Followed::new(&scratch, "upgraded", 64 * MIB, 4096);
     let before = disk.digests();
@@ -128,9 +130,7 @@ fn an_upgrade_replaces_the_programs_at_work() {
         drop(tracker);
         let adopted = Tracker::adopt(disk.find(), disk.place.clone()).expect("it can be looked at");
         tracker = adopted.expect("it is whole");
-        if tracker.check().is_err_and(|doubt| is_lost(&doubt, &tracker)) {
-            return;
-        }
+        tracker.check().map_err(|doubt| Lost::of(&doubt, &tracker))?;
         assert_ne!(header(&disk).words()[7].load(SeqCst), version);
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -139,9 +139,10 @@ fn an_upgrade_replaces_the_programs_at_work() {
     let after = disk.digests();
     let changed = (0_u64..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
     assert!(changed.map(|(chunk, _)| chunk).all(|chunk| dirty.contains(chunk)));
-    disk.assert_trusted(&mut tracker);
+    disk.is_trusted(&mut tracker)?;
     let names: Vec<_> = fs::read_dir(disk.place.folder()).expect("it is there").flatten().collect();
     assert_eq!(names.len(), 5, "{names:?}");
+    Ok(())
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::fixture::{Scratch, need, program, run};
 
 use super::MIB;
 use super::followed::Followed;
+use super::lost::{Lost, whole};
 
 /// Words of the map's header that the programs write.
 pub const WRITTEN_SECTORS: usize = 18;
@@ -87,23 +88,31 @@ fn writes_without_a_place() {
 #[test]
 fn sectors_that_were_not_seen() {
     let Some(()) = need(&[LoopDevices, Tracking]) else { return };
+    whole(miss_sectors);
+}
+
+fn miss_sectors() -> Result<(), Lost> {
     let scratch = Scratch::new();
     let disk = Followed::new(&scratch, "sectors", 4 * MIB, 4096);
     let mut tracker = disk.install();
     let device = OpenOptions::new().write(true).open(disk.device.path()).expect("it can be written");
     std::os::unix::fs::FileExt::write_all_at(&device, &[1; 65_536], 0).expect("it can be written");
     device.sync_all().expect("it can be flushed");
-    disk.assert_trusted(&mut tracker);
+    disk.is_trusted(&mut tracker)?;
     header(&disk).words()[WRITTEN_SECTORS].fetch_sub(8, SeqCst);
     let doubt = Doubt::SectorCount { what: "written", missing_sectors: 8 };
     assert_eq!(drained(&mut tracker, &disk), Err(doubt));
     tracker.mark_all().expect("marks make it good");
-    disk.assert_trusted(&mut tracker);
+    disk.is_trusted(&mut tracker)
 }
 
 #[test]
 fn a_kernel_that_does_not_count() {
     let Some(()) = need(&[LoopDevices, Tracking]) else { return };
+    whole(turn_the_count_off);
+}
+
+fn turn_the_count_off() -> Result<(), Lost> {
     let scratch = Scratch::new();
     let disk = Followed::new(&scratch, "uncounted", 4 * MIB, 4096);
     let mut tracker = disk.install();
@@ -129,7 +138,7 @@ fn a_kernel_that_does_not_count() {
     assert_eq!(tracker.check(), Err(Doubt::Uncounted), "what was written meanwhile was not counted");
     tracker.mark_all().expect("marks make it good");
     write(2);
-    disk.assert_trusted(&mut tracker);
+    disk.is_trusted(&mut tracker)
 }
 
 #[test]

@@ -8,18 +8,16 @@ use std::io::Read;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use failback_datapath::sys::Arena;
-use failback_datapath::track::{
-    ChangeSource, ChunkSet, Device, Doubt, Parity, Place, Tracker, watch_switches,
-};
+use failback_datapath::track::{ChangeSource, ChunkSet, Device, Parity, Place, Tracker};
 use failback_datapath::unit::ChunkSize;
 use nix::libc::O_DIRECT;
 
+use super::lost::Lost;
 use crate::fixture::{LoopDevice, LoopOptions, Scratch, assert_same_bytes};
 
 pub struct Followed {
@@ -82,7 +80,7 @@ impl Followed {
     }
 
     /// Runs `workload` while the disk is followed; judges when it has ended.
-    pub fn judge(&self, tracker: &mut Tracker, workload: impl FnOnce(&Path)) {
+    pub fn judge(&self, tracker: &mut Tracker, workload: impl FnOnce(&Path)) -> Result<(), Lost> {
         let before = self.digests();
         let copy_path = self.image.with_extension("copy");
         std::fs::copy(&self.image, &copy_path).expect("room for a copy");
@@ -101,13 +99,9 @@ impl Followed {
             drop(over);
             follower.join().expect("nothing was doubted falsely")
         });
-        if followed.is_err() {
-            return;
-        }
+        followed?;
         File::open(self.device.path()).and_then(|file| file.sync_all()).expect("it can be flushed");
-        if self.round(tracker, &copy, &mut seen).is_err() {
-            return;
-        }
+        self.round(tracker, &copy, &mut seen)?;
         let after = self.digests();
         let changed = (0_u64..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
         let missed: Vec<u64> =
@@ -120,26 +114,23 @@ impl Followed {
         );
         assert!(changed.count() > 0, "the workload changed something");
         assert_same_bytes(&self.image, &copy_path, self.size_bytes);
-        self.assert_trusted(tracker);
+        self.is_trusted(tracker)?;
         println!("{:?}", tracker.statistics());
+        Ok(())
     }
 
     /// Looks for doubts until the disk has long been still.
-    pub fn assert_trusted(&self, tracker: &mut Tracker) {
+    pub fn is_trusted(&self, tracker: &mut Tracker) -> Result<(), Lost> {
         for _ in 0..4 {
-            if tracker.check().is_err_and(|doubt| is_lost(&doubt, tracker)) {
-                return;
-            }
+            tracker.check().map_err(|doubt| Lost::of(&doubt, tracker))?;
             thread::sleep(Duration::from_millis(600));
         }
+        Ok(())
     }
 
     fn round(&self, tracker: &mut Tracker, copy: &File, seen: &mut ChunkSet) -> Result<(), Lost> {
         let mut set = self.nothing();
-        if let Err(doubt) = tracker.drain(Parity::Even, u64::MAX, &mut set) {
-            assert!(is_lost(&doubt, tracker));
-            return Err(Lost);
-        }
+        tracker.drain(Parity::Even, u64::MAX, &mut set).map_err(|doubt| Lost::of(&doubt, tracker))?;
         let source = OpenOptions::new().read(true).custom_flags(O_DIRECT).open(self.device.path());
         let source = source.expect("the device can be read");
         let size = NonZeroUsize::new(self.chunk_size.bytes() as usize).expect("chunks are not empty");
@@ -155,27 +146,6 @@ impl Followed {
         seen.insert_all(&set);
         Ok(())
     }
-}
-
-/// Completions that the kernel counted and showed to nobody, while it ran a task
-/// that it hides: the disk is in doubt, and nothing more can be asked of its marks.
-struct Lost;
-
-/// Whether `doubt` is such a loss: true, and noticed as promised. Any other doubt
-/// is false, and so is this one where the kernel shows every task.
-pub fn is_lost(doubt: &Doubt, tracker: &Tracker) -> bool {
-    let counts = tracker.statistics();
-    let may_be = matches!(doubt, Doubt::SectorCount { .. }) && hides_tasks();
-    assert!(may_be, "a false doubt: {doubt}; {counts:?}");
-    eprintln!("skipped the rest: needs a kernel that hides no tasks from tracing: {doubt}; {counts:?}");
-    true
-}
-
-/// Whether this kernel hides tasks, as seen by the switches between tasks alone.
-fn hides_tasks() -> bool {
-    static HIDES: OnceLock<bool> = OnceLock::new();
-    let is_hiding = || watch_switches(Duration::from_millis(500)).expect("tasks can be watched").hidden > 0;
-    *HIDES.get_or_init(|| (0..20).any(|_| is_hiding()))
 }
 
 /// Does something when it is dropped.

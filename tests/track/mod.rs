@@ -4,6 +4,7 @@
 mod adoption;
 mod doubts;
 mod followed;
+pub mod lost;
 mod noise;
 mod workloads;
 

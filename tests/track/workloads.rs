@@ -7,6 +7,7 @@ use crate::fixture::Need::{LoopDevices, Program, Tracking};
 use crate::fixture::{Mount, Random, Scratch, need, program, run};
 
 use super::followed::Followed;
+use super::lost::{Lost, whole};
 use super::noise::Noise;
 use super::{MIB, amount};
 
@@ -19,42 +20,47 @@ fn fio(device: &Path, options: &[&str]) {
 #[test]
 fn direct_writes() {
     let Some(()) = need(&[LoopDevices, Tracking, Program("fio")]) else { return };
-    let (scratch, _noise) = (Scratch::new(), Noise::new());
     for chunk_bytes in [4 << 10, 64 << 10] {
-        let disk = Followed::new(&scratch, &format!("direct-{chunk_bytes}"), 64 * MIB, chunk_bytes);
-        let mut tracker = disk.install();
-        disk.judge(&mut tracker, |device| {
-            let often = ["--direct=1", "--ioengine=libaio", "--iodepth=16", "--bsrange=512-64k"];
-            fio(device, &[&often[..], &["--bs_unaligned=0", &amount(24)]].concat());
+        whole(|| {
+            let (scratch, _noise) = (Scratch::new(), Noise::new());
+            let disk = Followed::new(&scratch, &format!("direct-{chunk_bytes}"), 64 * MIB, chunk_bytes);
+            let mut tracker = disk.install();
+            disk.judge(&mut tracker, |device| {
+                let often = ["--direct=1", "--ioengine=libaio", "--iodepth=16", "--bsrange=512-64k"];
+                fio(device, &[&often[..], &["--bs_unaligned=0", &amount(24)]].concat());
+            })?;
+            tracker.uninstall().expect("it goes");
+            Ok(())
         });
-        tracker.uninstall().expect("it goes");
     }
 }
 
 #[test]
 fn buffered_writes() {
     let Some(()) = need(&[LoopDevices, Tracking, Program("fio")]) else { return };
-    let (scratch, _noise) = (Scratch::new(), Noise::new());
-    let disk = Followed::new(&scratch, "buffered", 64 * MIB + 512, 16 << 10);
-    let mut tracker = disk.install();
-    disk.judge(&mut tracker, |device| {
-        fio(device, &["--bs=4k", &amount(16), "--numjobs=2", "--end_fsync=1", "--size=64m"]);
+    whole(|| {
+        let (scratch, _noise) = (Scratch::new(), Noise::new());
+        let disk = Followed::new(&scratch, "buffered", 64 * MIB + 512, 16 << 10);
+        disk.judge(&mut disk.install(), |device| {
+            fio(device, &["--bs=4k", &amount(16), "--numjobs=2", "--end_fsync=1", "--size=64m"]);
+        })
     });
 }
 
 #[test]
 fn discards_and_zeroes() {
-    discard_and_zero(false);
+    let Some(()) = need(&[LoopDevices, Tracking, Program("blkdiscard")]) else { return };
+    whole(|| discard_and_zero(false));
 }
 
 /// As on disks whose discards have pieces: the programs go by the pieces.
 #[test]
 fn discards_in_pieces() {
-    discard_and_zero(true);
+    let Some(()) = need(&[LoopDevices, Tracking, Program("blkdiscard")]) else { return };
+    whole(|| discard_and_zero(true));
 }
 
-fn discard_and_zero(is_scattered: bool) {
-    let Some(()) = need(&[LoopDevices, Tracking, Program("blkdiscard")]) else { return };
+fn discard_and_zero(is_scattered: bool) -> Result<(), Lost> {
     let (scratch, _noise, mut random) = (Scratch::new(), Noise::new(), Random::new());
     let disk = Followed::new(&scratch, "discards", 128 * MIB, 4 << 10);
     let mut bytes = vec![0; 4 << 20];
@@ -76,12 +82,13 @@ fn discard_and_zero(is_scattered: bool) {
                 .args(["-o", &offset.to_string(), "-l", &(length.next_multiple_of(4096)).to_string()])
                 .arg(device));
         }
-    });
+    })?;
     let before = tracker_sectors(&tracker);
     disk.judge(&mut tracker, |device| {
         run(program("blkdiscard").arg("-f").arg(device));
-    });
+    })?;
     assert!(tracker_sectors(&tracker) >= before + 128 * MIB / 512, "the whole disk was discarded");
+    Ok(())
 }
 
 fn tracker_sectors(tracker: &failback_datapath::track::Tracker) -> u64 {
@@ -92,21 +99,22 @@ fn tracker_sectors(tracker: &failback_datapath::track::Tracker) -> u64 {
 #[test]
 fn partitions_belong_to_their_disk() {
     let Some(()) = need(&[LoopDevices, Tracking, Program("fio"), Program("addpart")]) else { return };
-    let (scratch, _noise) = (Scratch::new(), Noise::new());
-    let disk = Followed::new(&scratch, "partitions", 64 * MIB, 4 << 10);
-    let first = disk.device.add_partition(1, MIB, 20 * MIB);
-    let second = disk.device.add_partition(2, 33 * MIB, 30 * MIB);
-    let found = failback_datapath::track::Device::find(&second).expect("its disk is found");
-    assert_eq!(found.node, disk.device.path());
-    let mut tracker = disk.install();
-    disk.judge(&mut tracker, |_| {
-        fio(&first, &["--direct=1", "--bs=4k", &amount(4)]);
-        fio(&second, &["--bs=4k", &amount(8), "--end_fsync=1"]);
-        run(program("mkfs.ext4").args(["-q", "-F"]).arg(&second));
+    whole(|| {
+        let (scratch, _noise) = (Scratch::new(), Noise::new());
+        let disk = Followed::new(&scratch, "partitions", 64 * MIB, 4 << 10);
+        let first = disk.device.add_partition(1, MIB, 20 * MIB);
+        let second = disk.device.add_partition(2, 33 * MIB, 30 * MIB);
+        let found = failback_datapath::track::Device::find(&second).expect("its disk is found");
+        assert_eq!(found.node, disk.device.path());
+        disk.judge(&mut disk.install(), |_| {
+            fio(&first, &["--direct=1", "--bs=4k", &amount(4)]);
+            fio(&second, &["--bs=4k", &amount(8), "--end_fsync=1"]);
+            run(program("mkfs.ext4").args(["-q", "-F"]).arg(&second));
+        })
     });
 }
 
-fn filesystem(make: &str, options: &[&str], bytes: u64) {
+fn filesystem(make: &str, options: &[&str], bytes: u64) -> Result<(), Lost> {
     let (scratch, _noise, mut random) = (Scratch::new(), Noise::new(), Random::new());
     let disk = Followed::new(&scratch, make, bytes, 16 << 10);
     let mut tracker = disk.install();
@@ -127,39 +135,41 @@ fn filesystem(make: &str, options: &[&str], bytes: u64) {
             nix::unistd::sync();
             run(program("fstrim").arg(mount.point()));
         }
-    });
+    })?;
     // Mounted again and again, and nothing but reading: still no doubt.
     drop(Mount::new(disk.device.path(), &scratch.folder("mounted"), "ro"));
-    disk.assert_trusted(&mut tracker);
+    disk.is_trusted(&mut tracker)
 }
 
 #[test]
 fn ext4() {
     let Some(()) = need(&[LoopDevices, Tracking, Program("mkfs.ext4"), Program("fstrim")]) else { return };
-    filesystem("mkfs.ext4", &["-q", "-F", "-E", "nodiscard"], 96 * MIB);
+    whole(|| filesystem("mkfs.ext4", &["-q", "-F", "-E", "nodiscard"], 96 * MIB));
 }
 
 #[test]
 fn xfs() {
     let Some(()) = need(&[LoopDevices, Tracking, Program("mkfs.xfs"), Program("fstrim")]) else { return };
-    filesystem("mkfs.xfs", &["-q", "-f"], 320 * MIB);
+    whole(|| filesystem("mkfs.xfs", &["-q", "-f"], 320 * MIB));
 }
 
 #[test]
 fn two_busy_disks() {
     let Some(()) = need(&[LoopDevices, Tracking, Program("fio")]) else { return };
-    let (scratch, _noise) = (Scratch::new(), Noise::new());
-    let disks = ["one", "other"].map(|name| Followed::new(&scratch, name, 64 * MIB, 4 << 10));
-    std::thread::scope(|scope| {
-        for disk in &disks {
-            scope.spawn(|| {
-                let mut tracker = disk.install();
-                disk.judge(&mut tracker, |device| {
-                    let often = ["--direct=1", "--ioengine=libaio", "--iodepth=32", "--bs=4k"];
-                    fio(device, &[&often[..], &[&*amount(32)]].concat());
-                });
+    whole(|| {
+        let (scratch, _noise) = (Scratch::new(), Noise::new());
+        let disks = ["one", "other"].map(|name| Followed::new(&scratch, name, 64 * MIB, 4 << 10));
+        std::thread::scope(|scope| {
+            let followed = disks.each_ref().map(|disk| {
+                scope.spawn(|| {
+                    disk.judge(&mut disk.install(), |device| {
+                        let often = ["--direct=1", "--ioengine=libaio", "--iodepth=32", "--bs=4k"];
+                        fio(device, &[&often[..], &[&*amount(32)]].concat());
+                    })
+                })
             });
-        }
+            followed.map(|thread| thread.join().expect("each is judged")).into_iter().collect()
+        })
     });
 }
 
