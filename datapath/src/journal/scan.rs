@@ -253,7 +253,7 @@ impl<'a, V: Volume> Scan<'a, V> {
             Some(Record::Segment { made_bytes, .. }) if bytes < u64::from(made_bytes) => Err(Error::damaged(
                 &name,
                 bytes,
-                &format!("it was made {made_bytes} bytes long, and ends here"),
+                format!("it was made {made_bytes} bytes long, and ends here"),
             )),
             _ => Ok(()),
         }

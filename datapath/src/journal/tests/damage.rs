@@ -129,7 +129,7 @@ fn what_can_be_made_again_is() {
 #[test]
 fn a_merged_index_that_is_damaged_is_made_again() {
     let (volume, mut journal) = written();
-    for epoch in 4..4 + u64::from(limits::MERGE_FAN) {
+    for epoch in 4..4 + limits::MERGE_FAN {
         let next = point(&journal, epoch * 1000);
         now(journal.close_epoch(next)).expect("closed");
         append(&mut journal, epoch, 1);

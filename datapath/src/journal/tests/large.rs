@@ -20,16 +20,17 @@ struct Opened {
     index_bytes: u64,
 }
 
-/// What opening must read: the pair, the headers of digests and of each index, and
-/// the last segment behind the newest point, once for its records and once for what
-/// may lie beyond. No leaf of an index, no digest and no other segment.
+/// What opening must read: the pair, the headers of digests and of each index, the
+/// beginning of the last segment, which says how long it was made, and what lies in it
+/// behind the newest point, once for its records and once for what may lie beyond. No
+/// leaf of an index, no digest and no other segment.
 fn most<V: Volume>(journal: &Journal<V>) -> Reads {
     let tables = to_u64(journal.shelf.epochs.len() + journal.shelf.merged.len());
     let tail_bytes = journal.log.tail_bytes();
     let (block, window) = (to_u64(BLOCK), to_u64(2 * HEAD_BYTES_MAX));
     Reads {
-        times: 1 + 1 + tables + 1 + tail_bytes.div_ceil(to_u64(RUN_BYTES)),
-        bytes: block + 2 * block + tables * block + window + tail_bytes,
+        times: 1 + 1 + tables + 1 + 1 + tail_bytes.div_ceil(to_u64(RUN_BYTES)),
+        bytes: block + 2 * block + tables * block + block + window + tail_bytes,
     }
 }
 
