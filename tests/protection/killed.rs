@@ -58,6 +58,7 @@ struct Killed {
     ends: Ends,
     /// What agents had said of the bytes that they read anew and sent.
     read_anew: u64,
+    sent_again: u64,
     sent: u64,
     kills: u64,
 }
@@ -71,7 +72,7 @@ impl Killed {
     }
 
     fn of(ends: Ends) -> Self {
-        Self { ends, read_anew: 0, sent: 0, kills: 0 }
+        Self { ends, read_anew: 0, sent_again: 0, sent: 0, kills: 0 }
     }
 
     /// Adds up what the agent has done that is about to end, where it answers already.
@@ -80,6 +81,7 @@ impl Killed {
         if status.code() == Some(0) {
             let status = status.summary();
             self.read_anew += status["reread_bytes"].as_u64().unwrap_or(0);
+            self.sent_again += status["wanted_bytes"].as_u64().unwrap_or(0);
             self.sent += status["sent_bytes"].as_u64().unwrap_or(0);
         }
     }
@@ -106,13 +108,17 @@ impl Killed {
         }
     }
 
-    /// Everything is on the target. No counter tells what was sent a second time:
-    /// what is sent is counted as packed.
+    /// Everything is on the target. What is read anew is offered, and sent again as far
+    /// as it is not there, as is what changed meanwhile; all that is sent is counted as
+    /// packed.
     fn finish(mut self, rig: &Rig) {
         rig.wait_for_state("protecting");
         rig.cut("after all", &[]);
         self.count(rig);
-        println!("{} kills: {} bytes read anew, {} sent", self.kills, self.read_anew, self.sent);
+        let Self { read_anew, sent_again, sent, kills, .. } = self;
+        println!(
+            "{kills} kills: {read_anew} bytes read anew, {sent_again} of them sent again, {sent} sent in all"
+        );
         self.ends.finish(rig);
     }
 }

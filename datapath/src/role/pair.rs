@@ -24,6 +24,13 @@ pub enum Pair {
     Failed,
 }
 
+impl Pair {
+    /// Whether the two disks are being compared, or must be.
+    pub(super) const fn is_compared(self) -> bool {
+        matches!(self, Self::Reprotecting | Self::ResyncRequired | Self::Resyncing)
+    }
+}
+
 /// What may happen to a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PairEvent {

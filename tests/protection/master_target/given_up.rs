@@ -84,6 +84,10 @@ fn a_resynchronization_that_is_given_up_goes_back_to_the_last_point() {
     ring::run(async {
         let mut visitor = connect(&home).await;
         assert!(visitor.must_synchronize() && visitor.synchronize(&other.bytes).await > 0);
+        home.hears(|event| {
+            (event["state"] == "Resyncing").then(|| assert_eq!(event["reason"], "new", "{event}"))
+        });
+        assert!(home.status()["detail"].as_str().is_some_and(|detail| detail.contains("(new)")));
         let cancelled = home.run(&["master-target", "cancel", "web-1/root"]).expect_success().summary();
         assert_eq!(cancelled["is_disk"], json!(true), "{cancelled}");
     })

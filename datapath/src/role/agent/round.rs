@@ -176,6 +176,7 @@ impl Source {
         let wanted = session.want(window.extent).await?;
         for (((extent, bytes), digest), wanted) in self.chunks(&window).zip(digests).zip(wanted) {
             if wanted {
+                self.counters.add(Count::Wanted, extent.length());
                 outbox.push(session, extent, Some((bytes, digest))).await?;
             }
         }

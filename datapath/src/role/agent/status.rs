@@ -66,6 +66,9 @@ pub struct Traffic {
     /// Of chunks that were in transit when a connection broke, or when an
     /// earlier agent ended: what is read again because of it.
     pub reread_bytes: u64,
+    /// Of what was offered: what the target did not hold, and was sent. Of chunks that
+    /// are read again it is what is sent again, and what changed meanwhile.
+    pub wanted_bytes: u64,
 }
 
 impl Traffic {
@@ -77,6 +80,7 @@ impl Traffic {
             offered_bytes: self.offered_bytes.saturating_add(other.offered_bytes),
             sent_bytes: self.sent_bytes.saturating_add(other.sent_bytes),
             reread_bytes: self.reread_bytes.saturating_add(other.reread_bytes),
+            wanted_bytes: self.wanted_bytes.saturating_add(other.wanted_bytes),
         }
     }
 }
@@ -96,7 +100,13 @@ impl LaneStatus {
             dirty_bytes: 0,
             in_transit_bytes: 0,
             passes: None,
-            traffic: Traffic { read_bytes: 0, offered_bytes: 0, sent_bytes: 0, reread_bytes: 0 },
+            traffic: Traffic {
+                read_bytes: 0,
+                offered_bytes: 0,
+                sent_bytes: 0,
+                reread_bytes: 0,
+                wanted_bytes: 0,
+            },
         }
     }
 }
@@ -108,6 +118,7 @@ pub(super) struct Counters {
     offered: AtomicU64,
     sent: AtomicU64,
     repeated: AtomicU64,
+    wanted: AtomicU64,
     /// Bytes of the disk that the present round has dealt with.
     pub(super) passed: AtomicU64,
 }
@@ -119,6 +130,7 @@ pub(super) enum Count {
     Offered,
     Sent,
     Repeated,
+    Wanted,
     /// Dealt with, whether read or not.
     Passed,
 }
@@ -130,6 +142,7 @@ impl Counters {
             Count::Offered => &self.offered,
             Count::Sent => &self.sent,
             Count::Repeated => &self.repeated,
+            Count::Wanted => &self.wanted,
             Count::Passed => &self.passed,
         };
         counter.fetch_add(bytes, Relaxed);
@@ -146,6 +159,7 @@ impl Counters {
             offered_bytes: self.offered.load(Relaxed),
             sent_bytes: self.sent.load(Relaxed),
             reread_bytes: self.repeated.load(Relaxed),
+            wanted_bytes: self.wanted.load(Relaxed),
         }
     }
 }

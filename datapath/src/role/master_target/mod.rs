@@ -72,6 +72,8 @@ pub enum Notice {
         pair: PairName,
         /// The state.
         state: Pair,
+        /// Why its disks are compared, where they are.
+        reason: Option<String>,
     },
     /// There is a point more.
     Made {

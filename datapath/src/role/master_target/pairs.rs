@@ -32,6 +32,8 @@ struct Held {
     /// Somebody waits to work on it: no session begins.
     is_wanted: bool,
     progress: Option<Progress>,
+    /// Why the two disks are compared, where they are.
+    compared_for: Option<String>,
     alarms: VecDeque<Alarm>,
     alarmed: HashMap<&'static str, Instant>,
 }
@@ -59,6 +61,8 @@ pub struct Glance {
     pub peer: Option<String>,
     /// How far its synchronization is, where one is running.
     pub progress: Option<Progress>,
+    /// Why the two disks are compared, where they are.
+    pub compared_for: Option<String>,
     /// The last alarms, oldest first.
     pub alarms: Vec<Alarm>,
 }
@@ -99,6 +103,7 @@ impl PairEntry {
             holder: None,
             is_wanted: false,
             progress: None,
+            compared_for: None,
             alarms: VecDeque::new(),
             alarmed: HashMap::new(),
         };
@@ -131,15 +136,27 @@ impl PairEntry {
             state: held.state,
             peer,
             progress: held.progress,
+            compared_for: held.compared_for.clone(),
             alarms: held.alarms.iter().cloned().collect(),
         }
     }
 
     pub(super) fn became(&self, state: Pair) {
-        let before = std::mem::replace(&mut self.held().state, state);
+        let (before, reason) = {
+            let mut held = self.held();
+            if !state.is_compared() {
+                held.compared_for = None;
+            }
+            (std::mem::replace(&mut held.state, state), held.compared_for.clone())
+        };
         if before != state {
-            self.tell(Notice::Became { pair: self.name.clone(), state });
+            self.tell(Notice::Became { pair: self.name.clone(), state, reason });
         }
+    }
+
+    /// Notes why its disks are about to be compared.
+    pub(super) fn compares_for(&self, reason: &str) {
+        self.held().compared_for = Some(reason.to_owned());
     }
 
     pub(super) fn progressed(&self, progress: Option<Progress>) {

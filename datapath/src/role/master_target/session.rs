@@ -62,6 +62,9 @@ pub(super) async fn attend<L: Landing>(
     served.and(ended)
 }
 
+/// Why a target wants its disks compared where the agent does not.
+const NOT_FINISHED: &str = "a comparison was not finished, or others wrote to the target";
+
 /// What an operator reads of an event.
 const fn words(event: PairEvent) -> &'static str {
     match event {
@@ -127,8 +130,16 @@ impl<L: Landing> Session<'_, L> {
                 self.happened(PairEvent::AgentUnfit, Some(&reason));
                 return Err(Error::Unfit { peer: self.peer.clone(), reason });
             }
-            None if protect.intent == Intent::Continue => PairEvent::AgentContinues,
-            None => PairEvent::AgentSynchronizes,
+            None => match &protect.intent {
+                Intent::Continue => {
+                    self.entry.compares_for(NOT_FINISHED);
+                    PairEvent::AgentContinues
+                }
+                Intent::Synchronize { reason } => {
+                    self.entry.compares_for(reason);
+                    PairEvent::AgentSynchronizes
+                }
+            },
         };
         let actions = self.happened(event, None);
         if actions.contains(&PairAction::SayFenced) {

@@ -91,9 +91,10 @@ fn text(status: &Value) -> String {
         number(&status["cuts_skipped"])
     ));
     lines.push(format!(
-        "  read {}, offered {}, sent {}, read again {}",
+        "  read {}, offered {} (of which {} was not there), sent {}, read again {}",
         bytes(&status["read_bytes"]),
         bytes(&status["offered_bytes"]),
+        bytes(&status["wanted_bytes"]),
         bytes(&status["sent_bytes"]),
         bytes(&status["reread_bytes"])
     ));
@@ -144,7 +145,7 @@ mod tests {
         let status = json!({
             "machine": "web-1", "master_target": "failback://home:9445/", "relocated": null, "frozen": false,
             "last_cut": {"made": true, "kind": "app", "freeze_ms": 12, "points": [{"disk": "root", "epoch": 7}]},
-            "cuts_made": 7, "cuts_skipped": 1, "read_bytes": 1024, "offered_bytes": 0, "sent_bytes": 0,
+            "cuts_made": 7, "cuts_skipped": 1, "read_bytes": 1024, "offered_bytes": 0, "wanted_bytes": 0, "sent_bytes": 0,
             "reread_bytes": 0, "absent": [{"disk": "data", "reason": "/dev/vdb is no block device"}],
             "disks": [{
                 "disk": "root", "device": "/dev/vda", "state": "synchronizing", "compared_for": "doubt",

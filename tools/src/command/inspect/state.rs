@@ -25,9 +25,10 @@ const FILES_MAX: usize = 4096;
 type Read = fn(&[u8]) -> Result<Value, serde_json::Error>;
 
 /// Single files.
-const FILES: [(&str, &str, Read); 2] = [
+const FILES: [(&str, &str, Read); 3] = [
     ("binding.json", "machine that an agent belongs to", known::<Binding>),
     ("mounted.json", "BPF filesystem that an agent mounted", any),
+    ("clock.json", "what a master target knows of its clocks", any),
 ];
 
 /// Folders of files of one kind. Keys and peers lie in `identity`, which is

@@ -16,10 +16,14 @@ pub fn tell(output: &Output, notice: &Notice) {
             &format!("{pair}: {peer} has connected"),
             || json!({"event": "connected", "pair": pair.to_string(), "peer": peer}),
         ),
-        Notice::Became { pair, state } => output.line(
-            &format!("{pair}: {state:?}"),
-            || json!({"event": "state", "pair": pair.to_string(), "state": format!("{state:?}")}),
-        ),
+        Notice::Became { pair, state, reason } => {
+            let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            output.line(&format!("{pair}: {state:?}{why}"), || {
+                json!({
+                    "event": "state", "pair": pair.to_string(), "state": format!("{state:?}"), "reason": reason,
+                })
+            });
+        }
         Notice::Made { pair, epoch, kind, name, machine_cut } => {
             let promise = PointKind::from(*kind);
             let named = if name.is_empty() { String::new() } else { format!(" {name:?}") };

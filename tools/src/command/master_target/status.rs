@@ -130,6 +130,9 @@ impl PairStatus {
         if known.state == PairState::Initial {
             status.detail.push_str(": not to be used as a disk");
         }
+        if let Some(reason) = &glance.compared_for {
+            status.detail = format!("{} ({reason})", status.detail);
+        }
         status.size_bytes = Some(known.size_bytes);
         status.generation = Some(known.generation.to_string());
         let found = Found { name: name.to_string(), directory: master.targets().folder(name) };
