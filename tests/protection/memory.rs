@@ -81,7 +81,7 @@ fn memory_does_not_grow_with_a_disk() {
         for _ in 0..PLACES {
             fill(source, random.below(DISK_BYTES / MIB - 1) * MIB, 300 << 10, &mut random);
         }
-        rig.cut(&number.to_string(), &[]);
+        rig.cut(&format!("cut-{number}"), &[]);
     }
     let [agent_peak, target_peak] = peaks();
     let [agent_most, target_most] = [agent_bytes_max(), target_bytes_max()].map(|bytes| bytes / MIB);

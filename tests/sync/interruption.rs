@@ -125,8 +125,8 @@ fn a_whole_copy_is_stopped_and_continued() {
 #[test]
 fn nobody_waits_for_a_low_rate() {
     let pair = Pair::make(4 * MIB, false);
-    // A quarter of an hour a window.
-    let slowly = ["--json", "--limit-rate", "1K"];
+    // Four minutes a window.
+    let slowly = ["--json", "--limit-rate", "4K"];
     let running = sync(&pair.scratch, &slowly, &pair.source, &pair.target).start();
     running.wait_for(LONG, bytes_done);
     running.signal(Signal::SIGINT);

@@ -55,6 +55,16 @@ pub enum Error {
         "an earlier flush of the target failed, so nothing that was written since the last good one is sure"
     )]
     FlushFailed,
+    /// A master target that runs has the disk.
+    #[error(
+        "{} is the target of a master target that runs here, with another state folder: stop that one, or name its \
+         folder (`--state`) to see whose it is; nothing was changed",
+        .target.display()
+    )]
+    Claimed {
+        /// The disk.
+        target: PathBuf,
+    },
     /// A buffer or a write was lost with its ring.
     #[error("a write was lost: {source}")]
     Lost {
@@ -67,7 +77,9 @@ impl Remediable for Error {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Disk(error) => error.remedy(),
-            Self::State { .. } | Self::StateCorrupt { .. } | Self::Owned { .. } => Remedy::Refused,
+            Self::State { .. } | Self::StateCorrupt { .. } | Self::Owned { .. } | Self::Claimed { .. } => {
+                Remedy::Refused
+            }
             Self::FlushFailed => Remedy::Stop,
             Self::Lost { .. } => Remedy::Retry,
         }

@@ -18,6 +18,7 @@
 pub mod replica;
 
 mod checkpoint;
+mod claim;
 mod error;
 mod mark;
 mod owner;
@@ -25,6 +26,7 @@ mod progress;
 mod writer;
 
 pub use checkpoint::Checkpoint;
+pub use claim::Claim;
 pub use error::Error;
 pub use mark::{Body as MarkBody, Mark, StateDirectory};
 pub(crate) use mark::{make_folder, remove, replace};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::verify::{Expected, verify};
 use super::{Error, Failure, Phase, Settings, TargetState, Watch};
 use crate::disk::{Disk, RingDisk};
-use crate::landing::{Checkpoint, MarkBody, Progress};
+use crate::landing::{self, Checkpoint, Claim, MarkBody, Progress};
 use crate::pipeline::{Digester, Segments, Share};
 use crate::ring;
 use crate::telemetry::{Latencies, Meter};
@@ -33,6 +33,10 @@ impl TargetRun {
         watch: &Watch,
     ) -> Result<Self, Error> {
         settings.state.check_unowned(disk.identity(), disk.size_bytes())?;
+        // Where nobody can tell, only the state folder does.
+        if Claim::is_taken(&disk.identity().to_string()).unwrap_or(false) {
+            return Err(landing::Error::Claimed { target: disk.path().to_owned() }.into());
+        }
         let earlier = settings.state.mark(disk.identity())?;
         let resumed_from = earlier.as_ref().map(|mark| mark.body().cursor_bytes);
         if let Some(cursor_bytes) = resumed_from {

@@ -170,6 +170,10 @@ fn what_is_added_comes_and_what_is_taken_out_goes_by_reload() {
     place.reaches("protecting");
     let both = place.cut(&["--name", "both"]);
     assert_eq!(both["points"].as_array().map(Vec::len), Some(2), "{both}");
+    for other in ["newest", "7"] {
+        let refused = place.agent(&["cut", "--name", other]).expect_code(3);
+        assert!(refused.stderr.contains("mean other points"), "{refused}");
+    }
     place.agent(&["remove", "second"]).expect_code(3);
     place.settings(&[&first], "");
     agent.signal(nix::sys::signal::Signal::SIGHUP);
@@ -202,6 +206,14 @@ fn on_another_machine_nothing_is_sent_until_somebody_says_so() {
         place.agent(refused).expect_code(1);
     }
     agent.kill();
+    let agent = place.start_with(&["--bind-anew"]);
+    place.reaches("protecting");
+    place.cut(&[]);
+    agent.kill();
+    // What it was bound to is lost: it may be a copy.
+    fs::remove_file(&binding).expect("it is there");
+    let refused = place.agent(&["run", "--rehearse"]).expect_code(3);
+    assert!(refused.stderr.contains("--bind-anew"), "{refused}");
     let agent = place.start_with(&["--bind-anew"]);
     place.reaches("protecting");
     place.cut(&[]);

@@ -174,6 +174,30 @@ fn a_rewind_needs_a_fence_and_no_session() {
 }
 
 #[test]
+fn a_master_target_that_runs_has_its_targets_whatever_the_state_folder() {
+    let (home, content, position) = protected();
+    let mut other = Home::new(BYTES as u64, KEEP);
+    let settings = fs::read_to_string(other.config()).expect("settings");
+    let (theirs, ours) = (other.path("target.img"), home.path("target.img"));
+    fs::write(other.config(), settings.replace(&theirs, &ours)).expect("written");
+    other.start();
+    let refused = ring::run(Visitor::connect(&other.remote(), &hello(BYTES, anew(), None))).expect("a ring");
+    let refused = refused.err().expect("it is taken").to_string();
+    assert!(refused.contains("master target that runs"), "{refused}");
+    other.alarms("master target that runs");
+    let source = other.scratch().image("source.img", BYTES as u64);
+    let state = other.path("another state");
+    let mut command = supervised(binary());
+    command.args(["sync", source.to_str().expect("in UTF-8"), &ours, "--state", &state]);
+    let refused = Running::start(&mut command).finish(LONG).expect_code(3);
+    assert!(refused.stderr.contains("master target that runs"), "{refused}");
+    assert!(home.target() == content.bytes);
+    let fits = hello(BYTES, Intent::Continue, Some(position));
+    let welcome = ring::run(Visitor::connect(&home.remote(), &fits)).expect("a ring");
+    assert!(!welcome.expect("it fits").must_synchronize());
+}
+
+#[test]
 fn a_journal_that_is_gone_is_not_made_anew() {
     let (home, content, position) = protected();
     let (here, away) = (home.path("retention/web-1/root"), home.path("away"));

@@ -50,6 +50,7 @@ impl Replicas {
                 ),
             });
         }
+        self.claim(pair, &disk)?;
         let directory = Directory::open(&folder, HOLDER).map_err(unready(pair))?;
         // Half a journal is there after a crash, and then the target is marked.
         if mark.is_none() && !directory.names().map_err(unready(pair))?.is_empty() {

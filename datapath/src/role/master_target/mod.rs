@@ -17,6 +17,7 @@
 //!                                                   └───> link
 //! ```
 
+mod claims;
 mod clock;
 mod creation;
 mod door;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::claims::Claims;
 use super::session::other_size;
 use super::{Kept, PairName, SharedClock, SharedRoom, Targets, Tended, Visitor, clock};
 use crate::disk::storage::Host;
@@ -19,7 +20,7 @@ use crate::journal::{
     Aside, Clock, Directory, DirectoryError, Journal, Pair, PairState, RetentionPolicy, View,
 };
 use crate::landing::replica::Replica;
-use crate::landing::{Owner, StateDirectory};
+use crate::landing::{self, Owner, StateDirectory};
 use crate::limits;
 use crate::ring;
 use crate::role::Error;
@@ -52,6 +53,7 @@ pub struct Replicas {
     clock: SharedClock,
     pub(super) room: SharedRoom,
     assignments: RwLock<BTreeMap<PairName, Assignment>>,
+    claims: Claims,
     observe: Box<dyn Fn(&Notice) + Send + Sync>,
 }
 
@@ -73,7 +75,8 @@ impl Replicas {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         let (clock, room, assignments) = (SharedClock::default(), SharedRoom::default(), RwLock::default());
-        Ok(Self { state, retention, policy, clock, room, assignments, observe: Box::new(observe) })
+        let (claims, observe) = (Claims::default(), Box::new(observe));
+        Ok(Self { state, retention, policy, clock, room, assignments, claims, observe })
     }
 
     /// Holds the retention directory for as long as the result lives: one master
@@ -94,13 +97,23 @@ impl Replicas {
             );
             self.notice(&Notice::new("clock-record", text));
         }
+        self.claims.begin();
+        for pair in self.assigned_pairs() {
+            if let Ok(Some(known)) = self.look(&pair) {
+                // Whoever wants to use it is told.
+                let _claimed = self.claims.claim(&pair, &known.target_identity);
+            }
+        }
         Ok(held)
+    }
+
+    fn assigned_pairs(&self) -> Vec<PairName> {
+        self.assignments.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// When the newest point of all pairs was made.
     fn newest_point_unix_ms(&self) -> Option<u64> {
-        let pairs: Vec<PairName> =
-            self.assignments.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let pairs = self.assigned_pairs();
         // What cannot be read now is opened with its alarm later.
         let newest = async |pair: &PairName| {
             let view = View::open(Directory::open_read_only(&self.folder(pair)).ok()?).await.ok()?;
@@ -141,6 +154,7 @@ impl Replicas {
     /// Takes a pair's target from it.
     pub fn unassign(&self, pair: &PairName) {
         self.assignments.write().unwrap_or_else(PoisonError::into_inner).remove(pair);
+        self.claims.release(pair);
     }
 
     /// The target of a pair.
@@ -178,6 +192,7 @@ impl Replicas {
         let directory = once_free(|| Directory::open(&folder, HOLDER)).await.map_err(unready(pair))?;
         let disk = disk::open(&assignment.target, Purpose::Target).map_err(unready(pair))?;
         check_same(pair, &known, &disk)?;
+        self.claim(pair, &disk)?;
         let (identity, owner) = (disk.identity().clone(), self.owner(pair, &disk).with_journal());
         let was_given_up = self.mark(pair)?.is_none();
         if was_given_up {
@@ -290,6 +305,17 @@ impl Replicas {
         let folder = self.folder(pair);
         let owners = self.state.owners().map_err(unready(pair))?;
         Ok(owners.into_iter().map(|(_, owner)| owner).find(|owner| owner.retention == folder))
+    }
+
+    /// Takes the target for as long as this process serves it.
+    pub(super) fn claim(&self, pair: &PairName, disk: &Disk) -> Result<(), Error> {
+        match self.claims.claim(pair, &disk.identity().to_string()).map_err(unready(pair))? {
+            true => Ok(()),
+            false => {
+                let target = disk.path().to_owned();
+                Err(unready(pair)(landing::Error::Claimed { target }))
+            }
+        }
     }
 
     /// Whether the pair had a journal that is not where it was.

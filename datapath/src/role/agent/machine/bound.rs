@@ -15,10 +15,15 @@ pub(super) struct Bound {
 
 impl Bound {
     /// Compares what is found with what is kept, and keeps what is new. A first
-    /// agent is bound to what it finds; so is one that is told to be.
+    /// agent is bound to what it finds; so is one that is told to be. One that has
+    /// protected disks was bound, so that a copy of it is not let in by a lost file.
     pub(super) fn find(folder: &StateFolder, settings: &MachineSettings) -> Result<Self, MachineError> {
         let mut found = read(settings)?;
         let known = folder.binding()?;
+        let is_lost = known.is_none() && !folder.names()?.is_empty();
+        if is_lost && !settings.bind_anew {
+            return Err(MachineError::Unbound { path: folder.binding_path() });
+        }
         let relocated = known.as_ref().and_then(|known| known.check(&found).err());
         if relocated.is_some() && !settings.bind_anew {
             let binding = known.unwrap_or_default();
@@ -30,7 +35,7 @@ impl Bound {
         if known.as_ref() != Some(&found) {
             folder.write_binding(&found)?;
         }
-        Ok(Self { binding: found, relocated: None, is_new_machine: relocated.is_some() })
+        Ok(Self { binding: found, relocated: None, is_new_machine: relocated.is_some() || is_lost })
     }
 
     /// Takes in other disks. What is bound stays bound.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Remediable, Remedy};
-use crate::{disk, quiesce, ring, track};
+use crate::{disk, limits, quiesce, ring, track};
 
 /// An error of a machine's agent. None of them changes anything at the target.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,26 @@ pub enum MachineError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A name that no point may have.
+    #[error(
+        "{name:?} cannot be the name of a point: up to {} bytes of one line, and neither a number nor `newest` or \
+         `latest`, which mean other points",
+        limits::POINT_NAME_MAX
+    )]
+    PointName {
+        /// It.
+        name: String,
+    },
+    /// It was bound to a machine, and it is not known to which.
+    #[error(
+        "{} is gone, and this agent has protected disks: on the machine that it belongs to, start it once with \
+         `--bind-anew`, and every disk is compared",
+        path.display()
+    )]
+    Unbound {
+        /// Where it was.
+        path: PathBuf,
     },
     /// Another agent has the state.
     #[error("{} is held by a running agent: stop it first", path.display())]
@@ -132,6 +152,8 @@ impl Remediable for MachineError {
         match self {
             Self::State { .. } | Self::Damaged { .. } | Self::Thread { .. } => Remedy::Stop,
             Self::Running { .. }
+            | Self::Unbound { .. }
+            | Self::PointName { .. }
             | Self::Name { .. }
             | Self::Twice { .. }
             | Self::NotWhole { .. }

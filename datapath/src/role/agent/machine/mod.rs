@@ -300,7 +300,7 @@ impl Machine {
 
     fn cut_on_demand(&mut self, app: bool, name: &str, given_up: &Cancel) -> Result<CutStatus, MachineError> {
         if name.len() > limits::POINT_NAME_MAX || name.contains(char::is_control) || means_another(name) {
-            return Err(MachineError::Name { name: name.to_owned() });
+            return Err(MachineError::PointName { name: name.to_owned() });
         }
         self.check_ready(false)?;
         Ok(self.cut(app, name, None, Some(given_up)))

@@ -159,15 +159,19 @@ impl StateFolder {
         write(&self.disk(name), stored)
     }
 
+    pub(super) fn binding_path(&self) -> PathBuf {
+        self.root.join("binding.json")
+    }
+
     pub(super) fn binding(&self) -> Result<Option<Binding>, MachineError> {
-        let path = self.root.join("binding.json");
+        let path = self.binding_path();
         let Some(stored) = read::<StoredBinding>(&path)? else { return Ok(None) };
         check_version(&path, stored.version).map(|()| Some(stored.binding))
     }
 
     pub(super) fn write_binding(&self, binding: &Binding) -> Result<(), MachineError> {
         let stored = StoredBinding { version: VERSION, binding: binding.clone() };
-        write(&self.root.join("binding.json"), &stored)
+        write(&self.binding_path(), &stored)
     }
 
     /// Notes whether the filesystem of the pins is the agent's own.
