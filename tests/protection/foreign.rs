@@ -64,6 +64,12 @@ fn a_target_that_was_written_is_taken_to_no_point() {
         assert!(refused.stderr.contains("--accept-writes"), "it says what to do: {refused}");
     }
     assert!(!elsewhere.exists());
+    // What is accepted is not forgotten: it is in every point.
+    rig.points_command(&["rewind", &pair, "after", "--accept-writes"]).expect_success();
+    for refused in [&["rewind", &*pair, "before"][..], &["rewind", &pair, "after"], &["commit", &pair]] {
+        let refused = rig.points_command(refused).expect_code(3);
+        assert!(refused.stderr.contains("not exact"), "{refused}");
+    }
     rig.points_command(&["commit", &pair, "--accept-writes"]).expect_success();
     assert_same_bytes(&sound, rig.disks[0].source.path(), DISK_BYTES);
 }

@@ -113,6 +113,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
     async fn rewind_to(&mut self, to: Epoch) -> Result<(), Error> {
         self.in_hand.settle().await?;
         let (changed, first_touches) = self.plan_rewind(to).await?;
+        self.note_accepted().await?;
         self.journal.reserve_room(first_touches, self.leaves_free_bytes)?;
         if self.state() != (PairState::Rewinding { to }) {
             self.enter(PairState::Rewinding { to }).await?;
@@ -162,9 +163,7 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             if let Some(newest) = replica.journal.newest_point().map(|point| point.epoch) {
                 replica.check_exact(newest)?;
             }
-            if foreign == OnForeignWrites::Accept && replica.foreign_writes().await?.is_some() {
-                replica.doubt(replica.state()).await?;
-            }
+            replica.note_accepted().await?;
             replica.fork(PairState::Committed).await
         })
         .await
@@ -307,6 +306,17 @@ impl<B: Blocks + 'static, V: Volume> Replica<B, V> {
             change(pair);
         };
         Ok(self.journal.update_pair(enter).await?)
+    }
+
+    /// Notes writes of others that are accepted, before the target is written again: its
+    /// count would not show them any more.
+    async fn note_accepted(&mut self) -> Result<(), Error> {
+        let is_accepted = self.on_foreign_writes == OnForeignWrites::Accept;
+        if is_accepted && self.foreign_writes().await?.is_some() {
+            self.doubt(self.state()).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Somebody else wrote to the target: no digest of it counts any more, and no
