@@ -243,25 +243,30 @@ impl<'a, V: Volume> Scan<'a, V> {
         Ok(Tail { at: LogPosition { session, ..at }, torn_bytes, unborn })
     }
 
-    /// Makes sure that a segment, whose size is durable, is as long as it was made: what
-    /// was cut off would pass for a tail that a crash tore.
+    /// Makes sure that a segment is as long as it was made, if a record of the session
+    /// that made it proves a flush: its size was durable with that, and what was cut
+    /// off since would pass for a tail that a crash tore.
     async fn check_whole(&self, segment: u32) -> Result<(), Error> {
         let (name, bytes) = (segment_name(segment), self.segments.get(&segment).copied().unwrap_or(0));
-        let lease = self.files.read(&name, 0, BLOCK.min(to_usize(bytes))).await?;
-        let first = Frame::open(&lease.bytes()[..BLOCK.min(to_usize(bytes))], self.files.identity.seed);
-        match first.and_then(|(frame, _, body)| Record::decode(&frame, body)) {
-            Some(Record::Segment { made_bytes, .. }) if bytes < u64::from(made_bytes) => Err(Error::damaged(
-                &name,
-                bytes,
-                format!("it was made {made_bytes} bytes long, and ends here"),
-            )),
+        let length = BLOCK.min(to_usize(bytes));
+        let lease = self.files.read(&name, 0, length).await?;
+        let first = Frame::open(&lease.bytes()[..length], self.files.identity.seed);
+        let made = first.and_then(|(frame, _, body)| match Record::decode(&frame, body) {
+            Some(Record::Segment { made_bytes, .. }) => Some(u64::from(made_bytes)),
+            _ => None,
+        });
+        drop(lease);
+        match made {
+            Some(made) if bytes < made && self.look_ahead(segment, 0).await?.is_proven_by_its_maker => {
+                Err(Error::damaged(&name, bytes, format!("it was made {made} bytes long, and ends here")))
+            }
             _ => Ok(()),
         }
     }
 
     /// What the records in a segment from `position` on say, whatever they continue.
     async fn look_ahead(&self, segment: u32, position: u32) -> Result<Beyond, Error> {
-        let mut beyond = Beyond::default();
+        let (mut beyond, mut maker) = (Beyond::default(), None);
         let (name, size) = (segment_name(segment), self.size(segment));
         let mut start = position;
         while start < size {
@@ -277,6 +282,8 @@ impl<'a, V: Volume> Scan<'a, V> {
             drop(lease);
             for offset in found {
                 if let Some((frame, _)) = self.head_at(segment, offset).await? {
+                    maker = maker.or((offset == 0).then_some(frame.at.session));
+                    beyond.is_proven_by_its_maker |= frame.proven > 0 && maker == Some(frame.at.session);
                     beyond.proven = beyond.proven.max(frame.proven);
                     beyond.session = beyond.session.max(frame.at.session);
                     beyond.end = offset.saturating_add(frame.record_bytes()).min(size);
@@ -389,4 +396,7 @@ struct Beyond {
     session: u64,
     /// Where the last record there ends.
     end: u32,
+    /// Whether a record of the session that made the segment proves a flush; found
+    /// where all of the segment is looked at.
+    is_proven_by_its_maker: bool,
 }
