@@ -9,7 +9,8 @@
 //! A segment is flushed before the next one is made, so only the last one can
 //! have a torn tail. The body of a `segment` record is the byte at which the
 //! segment before it ended (4 bytes; zero for the first), and the size of its own
-//! (4 bytes): a file that is shorter lost its end to somebody else.
+//! (4 bytes): a file that is shorter, and whose size was durable, lost its end to
+//! somebody else.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

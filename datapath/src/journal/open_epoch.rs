@@ -1,9 +1,8 @@
 //! The epoch that is open: which chunks it touched, and where their before-images are.
 //!
 //! In memory up to `limits::OPEN_ENTRIES_MAX` entries, or as few as the volume
-//! says; then they go to the
-//! volume as a sorted run. Runs hold nothing that the segments do not: after a
-//! crash they are removed and made again.
+//! says; then they go to the volume as a sorted run. Runs hold nothing that the
+//! segments do not: after a crash they are removed and made again.
 
 use std::collections::BTreeMap;
 

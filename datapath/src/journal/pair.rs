@@ -172,13 +172,8 @@ pub struct Pair {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_from: Option<Epoch>,
     /// A comparison of the two disks was not finished when the pair was fenced.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits_comparison: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 impl Pair {

@@ -54,13 +54,8 @@ pub struct Protect {
     /// What it means to do.
     pub intent: Intent,
     /// Whether it knows the target to be fenced, and asks whether it is still.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_fenced: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 /// The target stands ready.
